@@ -1,0 +1,227 @@
+//! The policy table: what Python decided, in one versioned piece, as the engine reads it.
+//!
+//! Python compiles the configuration into this table (`gateway/policy/compiler.py`), serialises it as JSON and hands it
+//! over with `Engine.apply`. These structs are the table's schema; each stage compiles its own part.
+
+use serde::Deserialize;
+
+use crate::otlp::Signal;
+
+/// One generation of everything the engine decides by.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Grows by one with each reload.
+    pub generation: u64,
+    pub ack: Ack,
+    pub batch: BatchLimits,
+    /// Tried in order.
+    pub identity: Vec<IdentityProvider>,
+    pub destinations: Vec<Destination>,
+    /// Interned: tenants with equal settings share one.
+    pub policies: Vec<TenantPolicy>,
+    pub tenants: Vec<Tenant>,
+}
+
+/// When a request is answered OK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// After Python has acknowledged the batch (it is committed to the queue).
+    Durable,
+    /// When the batch holds it.
+    Memory,
+}
+
+/// When an open batch closes, whichever comes first.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchLimits {
+    pub max_bytes: usize,
+    pub max_items: u64,
+    pub max_age_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum IdentityProvider {
+    /// A key in `header` (lower case), behind `scheme` ("Bearer", "Basic") or bare if there is none.
+    ApiKey { header: String, scheme: Option<String> },
+    /// Whoever shows no credential at all is this tenant.
+    Anonymous { tenant: String },
+}
+
+/// A destination as the engine needs it: a name and a wire format. Addresses are Python's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Destination {
+    pub name: String,
+    pub encoding: Encoding,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Encoding {
+    /// `Export*ServiceRequest` protobuf, all signals.
+    Otlp {},
+    /// One OTLP JSON request a line, all signals.
+    OtlpJson {},
+    /// Prometheus `WriteRequest` 1.0, uncompressed; metrics only.
+    RemoteWrite1 {
+        /// Resource attributes that become labels of every series, besides `job`, `instance` and `tenant`.
+        promote: Vec<String>,
+    },
+    /// Loki `PushRequest`, uncompressed; logs only.
+    Loki { stream_labels: Vec<StreamLabel> },
+}
+
+/// A Loki stream label and the resource attribute that it is taken from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamLabel {
+    pub label: String,
+    pub attribute: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    pub id: String,
+    pub disabled: bool,
+    pub api_keys: Vec<ApiKey>,
+    /// Index into `Table::policies`.
+    pub policy: usize,
+}
+
+/// A key is known by its SHA-256 only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    pub id: String,
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// What one tenant may send and what becomes of it. A signal that is `None` is not allowed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantPolicy {
+    pub traces: Option<SignalPolicy>,
+    pub metrics: Option<SignalPolicy>,
+    pub logs: Option<SignalPolicy>,
+    pub claims: Claims,
+}
+
+impl TenantPolicy {
+    pub fn signal(&self, signal: Signal) -> Option<&SignalPolicy> {
+        match signal {
+            Signal::Traces => self.traces.as_ref(),
+            Signal::Metrics => self.metrics.as_ref(),
+            Signal::Logs => self.logs.as_ref(),
+        }
+    }
+}
+
+/// What happens to a payload that claims another tenant. Counted either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claims {
+    Overwrite,
+    Refuse,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalPolicy {
+    /// Indices into `Table::destinations`.
+    pub routes: Vec<usize>,
+    pub quota: Quota,
+    pub mask: Option<Mask>,
+    pub relabel: Relabel,
+    pub sample: Option<Sample>,
+}
+
+/// Rates; `None` is unlimited. A burst is how much may come at once after a rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    pub items: Option<Rate>,
+    pub bytes: Option<Rate>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub per_second: f64,
+    pub burst: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mask {
+    /// Attribute keys whose whole value is masked; compared without case, `*` matches any run of characters.
+    pub keys: Vec<String>,
+    pub detectors: Vec<Detector>,
+    pub action: MaskAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detector {
+    Email,
+    CreditCard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskAction {
+    /// A found value becomes `[email]`, `[credit_card]`; the value of a sensitive key `[redacted]`.
+    Redact,
+    /// A found value is taken out of its string; an attribute with a sensitive key goes whole.
+    Remove,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relabel {
+    /// On resource attributes.
+    pub resource: Vec<RelabelRule>,
+    /// On the final labels of each series (remote write only).
+    pub series: Vec<RelabelRule>,
+}
+
+/// Prometheus' `relabel_config`, every field resolved to its default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelabelRule {
+    pub action: RelabelAction,
+    pub source_labels: Vec<String>,
+    pub separator: String,
+    pub regex: String,
+    pub modulus: u64,
+    pub target_label: String,
+    pub replacement: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelabelAction {
+    Replace,
+    Keep,
+    Drop,
+    KeepEqual,
+    DropEqual,
+    HashMod,
+    LabelMap,
+    LabelDrop,
+    LabelKeep,
+    Lowercase,
+    Uppercase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Share of traces to keep, 0 to 1.
+    pub ratio: f64,
+}

@@ -1,0 +1,95 @@
+"""The data path: receives OTLP, decides by the policy table, hands out encoded batches. Written in Rust (`engine/`)."""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+@final
+class Batch:
+    """A closed batch of one tenant and one destination, in the destination's wire format, uncompressed.
+
+    Formats concatenate: joining the payloads of several batches of one destination and signal gives one valid request.
+    """
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def destination(self) -> str: ...
+    @property
+    def signal(self) -> Literal["traces", "metrics", "logs"]: ...
+    @property
+    def generation(self) -> int:
+        """Policy generation that the batch was made under."""
+    @property
+    def items(self) -> int:
+        """What the backend counts: spans, log lines, samples."""
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def opened_at(self) -> float:
+        """When its first item came in, Unix seconds."""
+
+@final
+class Engine:
+    """The running data path. Its threads never take the GIL for a request."""
+
+    def __new__(
+        cls,
+        *,
+        threads: int,
+        max_request_bytes: int,
+        max_inflight_bytes: int,
+        max_connections: int,
+    ) -> Engine: ...
+    def apply(self, table: bytes) -> None:
+        """Swap in a policy table (JSON; schema in `engine/src/policy.rs`) while traffic flows.
+
+        Raises ValueError, and keeps the old table, if this one does not compile.
+        """
+
+    def listen(
+        self,
+        protocol: Literal["grpc", "http"],
+        fd: int,
+        *,
+        certificate: bytes | None = None,
+        private_key: bytes | None = None,
+        client_ca: bytes | None = None,
+    ) -> None:
+        """Serve on a bound and listening socket; the engine owns `fd` from here on. TLS material is PEM.
+
+        Raises ValueError if the TLS material is unusable.
+        """
+
+    def event_fd(self) -> int:
+        """A file descriptor that becomes readable when `drain` has something; the engine owns it."""
+
+    def drain(self) -> list[Batch]:
+        """The batches closed since the last call; resets `event_fd`."""
+
+    def ack(self, ids: Sequence[int]) -> None:
+        """These batches are kept; with `ack: durable` their requests are answered OK now."""
+
+    def fail(self, ids: Sequence[int]) -> None:
+        """These batches could not be kept; with `ack: durable` their requests are answered UNAVAILABLE."""
+
+    def gate(self, tenant: str | None, reason: str | None) -> None:
+        """Refuse new requests of `tenant` (None: of everybody) as UNAVAILABLE for `reason`, or admit again (None)."""
+
+    def flush(self) -> None:
+        """Close every open batch now."""
+
+    def close_listeners(self) -> None:
+        """Accept no new connection; tell clients to go (GOAWAY, `connection: close`); running requests go on."""
+
+    def snapshot(self) -> bytes:
+        """Every counter, as JSON; see docs/engine-snapshot.md."""
+
+    def stop(self) -> None:
+        """Close all connections and join the threads. Idempotent."""
+
+def compress(codec: Literal["identity", "snappy", "gzip", "zstd"], parts: Sequence[bytes]) -> bytes:
+    """Join `parts` and compress the whole (snappy in its block format). Releases the GIL."""
+
+def version() -> str: ...

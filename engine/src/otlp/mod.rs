@@ -3,6 +3,8 @@
 //! Source: opentelemetry-proto (v1 of common, resource, trace, metrics and logs).
 
 pub mod edit;
+pub mod json;
+pub mod walk;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

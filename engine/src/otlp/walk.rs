@@ -1,0 +1,1 @@
+//! The walk over every value of a request.

@@ -1,0 +1,1 @@
+//! The resource part of stamping and relabelling.

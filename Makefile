@@ -1,0 +1,70 @@
+# make run    the gateway's main job, shown on real traffic, in under 20 seconds
+# make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs and Jaeger
+# make lint   formatting, lints and types
+# make bench  CPU, memory and latency beside the Collector, vmagent and rotel
+SHELL := bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := gateway/_engine.abi3.so
+ENGINE_SOURCES := Cargo.toml Cargo.lock engine/Cargo.toml $(shell find engine/src -name '*.rs')
+
+.PHONY: help run test lint format bench backends peers build clean need-python need-cargo need-go
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed: install it (your package manager, or python.org) or point PYTHON at it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is needed: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+
+need-cargo:
+	@command -v cargo >/dev/null || { echo "cargo (Rust 1.88 or newer) is needed to build the engine: see rustup.rs" >&2; exit 1; }
+
+need-go:
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is needed to build the test backends: see go.dev/dl" >&2; exit 1; }
+
+$(VENV)/installed: requirements.lock | need-python
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+$(ENGINE): $(ENGINE_SOURCES) pyproject.toml $(VENV)/installed | need-cargo
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	@touch $@
+
+build: $(ENGINE)
+
+run: build
+	@$(BIN)/gateway demo
+
+backends: need-go
+	tests/backends/build
+
+peers: need-go
+	tests/backends/build otelcol vmagent rotel
+
+test: build backends
+	cargo test --locked --quiet
+	$(BIN)/python -m pytest
+
+lint: build
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	cargo fmt
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build peers backends
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf target $(VENV) $(ENGINE) data

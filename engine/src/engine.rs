@@ -1,0 +1,214 @@
+//! The engine: its threads, and everything that Python may ask of it. `python.rs` is a thin skin over this.
+
+use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::Serialize;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+use crate::admit::inflight::Inflight;
+use crate::batch::{lock, Batches, Closed};
+use crate::generation::{Generation, TenantStates};
+use crate::ledger::{IntakeSnapshot, OutletSnapshot};
+use crate::listen::stats::{RequestSeries, RequestStats};
+use crate::listen::{self, Limits, Protocol, Shared};
+use crate::otlp::Signal;
+use crate::policy::Table;
+
+/// TLS material of a listener, PEM.
+pub struct TlsPem<'a> {
+    pub certificate: &'a [u8],
+    pub private_key: &'a [u8],
+    pub client_ca: Option<&'a [u8]>,
+}
+
+/// The running data path.
+pub struct Engine {
+    shared: Arc<Shared>,
+    runtimes: Vec<Handle>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Engine {
+    /// Starts `threads` threads, each with its own event loop; connections are spread over them by the kernel.
+    pub fn start(threads: usize, limits: Limits, max_inflight_bytes: u64) -> std::io::Result<Engine> {
+        let shared = Arc::new(Shared {
+            limits,
+            generation: ArcSwap::from_pointee(Generation::empty()),
+            states: TenantStates::default(),
+            batches: Batches::new()?,
+            inflight: Arc::new(Inflight::new(max_inflight_bytes)),
+            gate: ArcSwapOption::empty(),
+            stats: RequestStats::default(),
+            draining: watch::Sender::new(false),
+            connections: [AtomicU64::new(0), AtomicU64::new(0)],
+            refused_connections: AtomicU64::new(0),
+            active_requests: AtomicU64::new(0),
+            epoch: Instant::now(),
+        });
+        let stop = watch::Sender::new(false);
+        let mut runtimes = Vec::with_capacity(threads);
+        let mut joins = Vec::with_capacity(threads);
+        for index in 0..threads.max(1) {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtimes.push(runtime.handle().clone());
+            let mut stopped = stop.subscribe();
+            let thread = std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {
+                // An error means that the engine is gone; dropping the runtime closes its connections.
+                let _ = runtime.block_on(stopped.wait_for(|stop| *stop));
+            })?;
+            joins.push(thread);
+        }
+        let closer = Arc::clone(&shared);
+        if let Some(runtime) = runtimes.first() {
+            runtime.spawn(async move { closer.batches.run().await });
+        }
+        Ok(Engine { shared, runtimes, threads: Mutex::new(joins), stop })
+    }
+
+    /// Compiles a policy table and swaps it in. The old one stays if this one does not compile.
+    pub fn apply(&self, table: &[u8]) -> Result<(), String> {
+        let table: Table = serde_json::from_slice(table).map_err(|error| error.to_string())?;
+        let generation = Generation::compile(&table, &self.shared.states)?;
+        generation.update_budgets();
+        self.shared.batches.configure(table.ack, table.batch);
+        self.shared.generation.store(Arc::new(generation));
+        // Requests that waited for a commit of the old `ack` must not wait for a batch to grow old.
+        self.shared.batches.flush();
+        Ok(())
+    }
+
+    /// Serves on a bound, listening socket.
+    pub fn listen(&self, protocol: Protocol, listener: StdListener, tls: Option<TlsPem<'_>>) -> Result<(), String> {
+        let tls = match tls {
+            None => None,
+            Some(pem) => Some(listen::tls::acceptor(protocol, pem.certificate, pem.private_key, pem.client_ca)?),
+        };
+        listener.set_nonblocking(true).map_err(|error| error.to_string())?;
+        for runtime in &self.runtimes {
+            let listener = listener.try_clone().map_err(|error| error.to_string())?;
+            let _inside = runtime.enter();
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
+            runtime.spawn(listen::serve(listener, protocol, tls.clone(), Arc::clone(&self.shared)));
+        }
+        Ok(())
+    }
+
+    pub fn event_fd(&self) -> i32 {
+        self.shared.batches.event_fd()
+    }
+
+    pub fn drain(&self) -> Vec<Closed> {
+        self.shared.batches.drain()
+    }
+
+    pub fn settle(&self, ids: &[u64], kept: bool) {
+        self.shared.batches.settle(ids, kept);
+    }
+
+    /// Refuses new requests for `reason`, or admits them again. An unknown tenant has no requests to refuse.
+    pub fn gate(&self, tenant: Option<&str>, reason: Option<String>) {
+        let reason = reason.map(Arc::new);
+        match tenant {
+            None => self.shared.gate.store(reason),
+            Some(tenant) => {
+                if let Some(state) = self.shared.states.find(tenant) {
+                    state.gate.store(reason);
+                }
+            }
+        }
+    }
+
+    pub fn flush(&self) {
+        self.shared.batches.flush();
+    }
+
+    pub fn close_listeners(&self) {
+        self.shared.draining.send_replace(true);
+    }
+
+    /// Closes all connections and joins the threads.
+    pub fn stop(&self) {
+        self.close_listeners();
+        self.stop.send_replace(true);
+        for thread in lock(&self.threads).drain(..) {
+            // A thread that panicked has nothing left to join.
+            let _ = thread.join();
+        }
+    }
+
+    /// Every counter, as JSON (docs/engine-snapshot.md).
+    pub fn snapshot(&self) -> Vec<u8> {
+        let shared = &self.shared;
+        let mut intake = Vec::new();
+        let mut outlets = Vec::new();
+        for state in shared.states.all() {
+            for signal in Signal::ALL {
+                intake.extend(state.intake[signal.index()].snapshot(&state.id, signal));
+            }
+            for outlet in state.outlets() {
+                outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
+            }
+        }
+        let snapshot = Snapshot {
+            generation: shared.generation.load().number,
+            inflight_bytes: shared.inflight.used(),
+            max_inflight_bytes: shared.inflight.max(),
+            connections: Connections {
+                grpc: shared.connections[Protocol::Grpc as usize].load(Ordering::Relaxed),
+                http: shared.connections[Protocol::Http as usize].load(Ordering::Relaxed),
+            },
+            refused_connections: shared.refused_connections.load(Ordering::Relaxed),
+            active_requests: shared.active_requests.load(Ordering::Relaxed),
+            handed_out_batches: shared.batches.handed_out(),
+            intake,
+            outlets,
+            requests: shared.stats.snapshot(),
+            unauthenticated_requests: Unauthenticated {
+                no_credential: shared.stats.no_credential.load(Ordering::Relaxed),
+                unknown_credential: shared.stats.unknown_credential.load(Ordering::Relaxed),
+            },
+        };
+        // Numbers and strings always serialise; an empty object would still be JSON.
+        serde_json::to_vec(&snapshot).unwrap_or_else(|_| b"{}".to_vec())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Serialize)]
+struct Snapshot {
+    generation: u64,
+    inflight_bytes: u64,
+    max_inflight_bytes: u64,
+    connections: Connections,
+    refused_connections: u64,
+    active_requests: u64,
+    handed_out_batches: usize,
+    intake: Vec<IntakeSnapshot>,
+    outlets: Vec<OutletSnapshot>,
+    requests: Vec<RequestSeries>,
+    unauthenticated_requests: Unauthenticated,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    grpc: u64,
+    http: u64,
+}
+
+#[derive(Serialize)]
+struct Unauthenticated {
+    no_credential: u64,
+    unknown_credential: u64,
+}

@@ -1,0 +1,244 @@
+//! One policy generation, compiled: immutable, swapped whole, never changed under a request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use std::sync::Mutex;
+
+use crate::admit::Budget;
+use crate::batch::{lock, Outlet};
+use crate::encode::loki::LokiEncoder;
+use crate::encode::remote_write::RemoteWriteEncoder;
+use crate::identify::Identity;
+use crate::ledger::IntakeCell;
+use crate::mask::Masker;
+use crate::otlp::Signal;
+use crate::policy::{Ack, Claims, Encoding, Quota, SignalPolicy, Table};
+use crate::relabel::Rules;
+use crate::sample::RatioSampler;
+
+/// How one destination wants its items.
+pub enum Encoder {
+    Otlp,
+    OtlpJson,
+    RemoteWrite(RemoteWriteEncoder),
+    Loki(LokiEncoder),
+}
+
+impl Encoder {
+    fn compile(encoding: &Encoding) -> Encoder {
+        match encoding {
+            Encoding::Otlp {} => Encoder::Otlp,
+            Encoding::OtlpJson {} => Encoder::OtlpJson,
+            Encoding::RemoteWrite1 { promote } => Encoder::RemoteWrite(RemoteWriteEncoder::new(promote)),
+            Encoding::Loki { stream_labels } => Encoder::Loki(LokiEncoder::new(stream_labels)),
+        }
+    }
+
+    fn carries(&self, signal: Signal) -> bool {
+        match self {
+            Encoder::Otlp | Encoder::OtlpJson => true,
+            Encoder::RemoteWrite(_) => signal == Signal::Metrics,
+            Encoder::Loki(_) => signal == Signal::Logs,
+        }
+    }
+}
+
+/// What becomes of one signal of one tenant.
+pub struct SignalRules {
+    pub masker: Option<Masker>,
+    pub resource_rules: Rules,
+    pub series_rules: Rules,
+    pub sampler: Option<RatioSampler>,
+    pub quota: Quota,
+    /// Indices into the generation's destinations.
+    routes: Vec<usize>,
+}
+
+/// The rules that tenants with equal settings share.
+struct TenantRules {
+    signals: [Option<SignalRules>; 3],
+    claims: Claims,
+}
+
+/// One way out: a destination's encoder and the open batch that it fills.
+pub struct Route {
+    pub encoder: Arc<Encoder>,
+    pub outlet: Arc<Outlet>,
+}
+
+/// A tenant under this generation.
+pub struct Tenant {
+    pub state: Arc<TenantState>,
+    pub disabled: bool,
+    rules: Arc<TenantRules>,
+    routes: [Vec<Route>; 3],
+}
+
+impl Tenant {
+    /// `None`: the signal is not allowed.
+    pub fn rules(&self, signal: Signal) -> Option<&SignalRules> {
+        self.rules.signals[signal.index()].as_ref()
+    }
+
+    pub fn routes(&self, signal: Signal) -> &[Route] {
+        &self.routes[signal.index()]
+    }
+
+    pub fn claims(&self) -> Claims {
+        self.rules.claims
+    }
+}
+
+/// What outlives generations: counters, the fill of token buckets, open batches.
+pub struct TenantState {
+    pub id: Arc<str>,
+    pub intake: [Arc<IntakeCell>; 3],
+    pub budgets: [Budget; 3],
+    /// Why new requests are refused for now.
+    pub gate: ArcSwapOption<String>,
+    outlets: Mutex<HashMap<(Arc<str>, Signal), Arc<Outlet>>>,
+}
+
+impl TenantState {
+    fn new(id: &str) -> TenantState {
+        TenantState {
+            id: Arc::from(id),
+            intake: Signal::ALL.map(|_| Arc::new(IntakeCell::default())),
+            budgets: Signal::ALL.map(|_| Budget::new(&Quota::default())),
+            gate: ArcSwapOption::empty(),
+            outlets: Mutex::default(),
+        }
+    }
+
+    fn outlet(&self, destination: &Arc<str>, signal: Signal) -> Arc<Outlet> {
+        let mut outlets = lock(&self.outlets);
+        let outlet = outlets
+            .entry((Arc::clone(destination), signal))
+            .or_insert_with(|| Arc::new(Outlet::new(Arc::clone(&self.id), Arc::clone(destination), signal)));
+        Arc::clone(outlet)
+    }
+
+    pub fn outlets(&self) -> Vec<Arc<Outlet>> {
+        lock(&self.outlets).values().cloned().collect()
+    }
+}
+
+/// Every tenant ever configured since the start, so that its counters never go back.
+#[derive(Default)]
+pub struct TenantStates(Mutex<HashMap<String, Arc<TenantState>>>);
+
+impl TenantStates {
+    fn get(&self, id: &str) -> Arc<TenantState> {
+        let mut states = lock(&self.0);
+        Arc::clone(states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id))))
+    }
+
+    pub fn find(&self, id: &str) -> Option<Arc<TenantState>> {
+        lock(&self.0).get(id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<TenantState>> {
+        lock(&self.0).values().cloned().collect()
+    }
+}
+
+/// One generation of everything that requests are decided by.
+pub struct Generation {
+    pub number: u64,
+    pub ack: Ack,
+    pub identity: Identity,
+    pub tenants: Vec<Tenant>,
+}
+
+impl Generation {
+    /// The generation before the first `apply`: nobody is known.
+    pub fn empty() -> Generation {
+        Generation { number: 0, ack: Ack::Durable, identity: Identity::nobody(), tenants: Vec::new() }
+    }
+
+    /// Compiles a table. Nothing is changed if it fails; the error says where and what.
+    pub fn compile(table: &Table, states: &TenantStates) -> Result<Generation, String> {
+        let identity = Identity::compile(&table.identity, &table.tenants)?;
+        let destinations: Vec<(Arc<str>, Arc<Encoder>)> = table
+            .destinations
+            .iter()
+            .map(|spec| (Arc::from(spec.name.as_str()), Arc::new(Encoder::compile(&spec.encoding))))
+            .collect();
+        let mut policies = Vec::with_capacity(table.policies.len());
+        for (index, policy) in table.policies.iter().enumerate() {
+            let mut signals = [None, None, None];
+            for signal in Signal::ALL {
+                if let Some(spec) = policy.signal(signal) {
+                    let rules = compile_signal(signal, spec, &destinations)
+                        .map_err(|error| format!("policies[{index}].{}.{error}", signal.name()))?;
+                    signals[signal.index()] = Some(rules);
+                }
+            }
+            policies.push(Arc::new(TenantRules { signals, claims: policy.claims }));
+        }
+        // Fallible work first: only a table that compiles whole may touch the tenants' lasting state.
+        for tenant in &table.tenants {
+            if tenant.policy >= policies.len() {
+                return Err(format!("tenant {}: there is no policy {}", tenant.id, tenant.policy));
+            }
+        }
+        let mut tenants = Vec::with_capacity(table.tenants.len());
+        for spec in &table.tenants {
+            let rules = Arc::clone(&policies[spec.policy]);
+            let state = states.get(&spec.id);
+            let mut routes = [Vec::new(), Vec::new(), Vec::new()];
+            for signal in Signal::ALL {
+                let Some(signal_rules) = &rules.signals[signal.index()] else { continue };
+                for &index in &signal_rules.routes {
+                    let (name, encoder) = &destinations[index];
+                    let outlet = state.outlet(name, signal);
+                    routes[signal.index()].push(Route { encoder: Arc::clone(encoder), outlet });
+                }
+            }
+            tenants.push(Tenant { state, disabled: spec.disabled, rules, routes });
+        }
+        Ok(Generation { number: table.generation, ack: table.ack, identity, tenants })
+    }
+
+    /// Gives the tenants' token buckets this generation's rates; they keep their fill.
+    pub fn update_budgets(&self) {
+        for tenant in &self.tenants {
+            for signal in Signal::ALL {
+                if let Some(rules) = tenant.rules(signal) {
+                    tenant.state.budgets[signal.index()].update(&rules.quota);
+                }
+            }
+        }
+    }
+}
+
+fn compile_signal(
+    signal: Signal,
+    spec: &SignalPolicy,
+    destinations: &[(Arc<str>, Arc<Encoder>)],
+) -> Result<SignalRules, String> {
+    for &route in &spec.routes {
+        let (name, encoder) = destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
+        if !encoder.carries(signal) {
+            return Err(format!("routes: destination {name} cannot carry {}", signal.name()));
+        }
+    }
+    let masker = match &spec.mask {
+        Some(mask) => Some(Masker::compile(mask).map_err(|error| format!("mask: {error}"))?),
+        None => None,
+    };
+    let sampler = match &spec.sample {
+        Some(sample) => Some(RatioSampler::compile(sample).map_err(|error| format!("sample: {error}"))?),
+        None => None,
+    };
+    Ok(SignalRules {
+        masker,
+        resource_rules: Rules::compile(&spec.relabel.resource).map_err(|error| format!("relabel.resource: {error}"))?,
+        series_rules: Rules::compile(&spec.relabel.series).map_err(|error| format!("relabel.series: {error}"))?,
+        sampler,
+        quota: spec.quota,
+        routes: spec.routes.clone(),
+    })
+}

@@ -1,0 +1,238 @@
+//! Bodies: receiving a request's within its limits, undoing its compression within the same limits, and the answer's.
+
+use std::future::Future;
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::answer::Refusal;
+use crate::admit::inflight::{Inflight, Reservation};
+
+/// A client must deliver its whole request within this time; a slower one holds memory that others need.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a client is told to wait when the gateway's memory for requests in flight is taken.
+pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A zstd frame may ask for a window up to 2^25 bytes (32 MiB); level 19 needs 2^23.
+const ZSTD_WINDOW_LOG_MAX: u32 = 25;
+/// How the output of a decompressor grows.
+const INFLATE_STEP: usize = 64 * 1024;
+
+/// `Content-Encoding` or `grpc-encoding` of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    pub fn parse(name: &[u8]) -> Option<Compression> {
+        match name {
+            b"" | b"identity" => Some(Compression::Identity),
+            b"gzip" | b"x-gzip" => Some(Compression::Gzip),
+            b"zstd" => Some(Compression::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Why a body was not taken.
+#[derive(Debug)]
+pub enum BodyError {
+    TooLarge,
+    /// The bound on bytes in flight is reached.
+    Full,
+    TooSlow,
+    /// The connection broke, or the compressed data is damaged.
+    Broken(&'static str),
+}
+
+impl BodyError {
+    pub fn refusal(&self, max_bytes: usize) -> Refusal {
+        match self {
+            BodyError::TooLarge => Refusal::too_large(max_bytes),
+            BodyError::Full => {
+                Refusal::unavailable("the gateway holds as many bytes in flight as it may; retry", FULL_RETRY_AFTER)
+            }
+            BodyError::TooSlow => Refusal::too_slow("the request's body did not arrive in time"),
+            BodyError::Broken(what) => Refusal::malformed(*what),
+        }
+    }
+}
+
+/// Receives a body of at most `max_bytes`, each byte reserved in `inflight` before it is kept.
+pub async fn receive(
+    mut body: Incoming,
+    max_bytes: usize,
+    inflight: &Arc<Inflight>,
+) -> Result<(Bytes, Reservation), BodyError> {
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let mut reservation = inflight.reserve(0).ok_or(BodyError::Full)?;
+    let collect = async {
+        let mut first = Bytes::new();
+        let mut rest: Vec<u8> = Vec::new();
+        let mut length = 0usize;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| BodyError::Broken("the request's body ended early"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            length += data.len();
+            if length > max_bytes {
+                return Err(BodyError::TooLarge);
+            }
+            if !reservation.grow(data.len()) {
+                return Err(BodyError::Full);
+            }
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    // The declared length saves regrowing, but is not believed beyond a few chunks.
+                    let declared = (body.size_hint().lower() as usize).min(1 << 20);
+                    rest.reserve(length + declared);
+                    rest.extend_from_slice(&first);
+                    first = Bytes::new();
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
+    };
+    match tokio::time::timeout(RECEIVE_TIMEOUT, collect).await {
+        Ok(result) => result.map(|bytes| (bytes, reservation)),
+        Err(_) => Err(BodyError::TooSlow),
+    }
+}
+
+/// Undoes `compression`; the result is at most `max_bytes`, and reserved in `reservation` as it grows, so that a
+/// decompression bomb costs one step over the limit.
+pub fn decompress(
+    compression: Compression,
+    body: Bytes,
+    max_bytes: usize,
+    reservation: &mut Reservation,
+) -> Result<Bytes, BodyError> {
+    match compression {
+        Compression::Identity => Ok(body),
+        Compression::Gzip => {
+            let reader = flate2::bufread::MultiGzDecoder::new(body.reader());
+            read_bounded(reader, max_bytes, reservation, "the gzip data of the request is damaged")
+        }
+        Compression::Zstd => {
+            const DAMAGED: &str = "the zstd data of the request is damaged";
+            let mut reader = zstd::stream::read::Decoder::with_buffer(body.reader()).map_err(|_| BodyError::Broken(DAMAGED))?;
+            reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| BodyError::Broken(DAMAGED))?;
+            read_bounded(reader, max_bytes, reservation, DAMAGED)
+        }
+    }
+}
+
+fn read_bounded(
+    mut reader: impl Read,
+    max_bytes: usize,
+    reservation: &mut Reservation,
+    damaged: &'static str,
+) -> Result<Bytes, BodyError> {
+    let mut out = Vec::new();
+    loop {
+        let filled = out.len();
+        if filled > max_bytes {
+            return Err(BodyError::TooLarge);
+        }
+        if !reservation.grow(INFLATE_STEP) {
+            return Err(BodyError::Full);
+        }
+        out.resize(filled + INFLATE_STEP, 0);
+        let mut end = filled;
+        while end < out.len() {
+            match reader.read(&mut out[end..]) {
+                Ok(0) => {
+                    out.truncate(end);
+                    if end > max_bytes {
+                        return Err(BodyError::TooLarge);
+                    }
+                    return Ok(Bytes::from(out));
+                }
+                Ok(read) => end += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(BodyError::Broken(damaged)),
+            }
+        }
+    }
+}
+
+/// A message that comes later on the same stream.
+type Later = Pin<Box<dyn Future<Output = Bytes> + Send>>;
+
+/// An answer's body: at most one piece of data now, one later, and one block of trailers.
+#[derive(Default)]
+pub struct AnswerBody {
+    data: Option<Bytes>,
+    later: Option<Later>,
+    trailers: Option<HeaderMap>,
+}
+
+impl AnswerBody {
+    pub fn empty() -> AnswerBody {
+        AnswerBody::default()
+    }
+
+    pub fn data(data: Bytes) -> AnswerBody {
+        AnswerBody::message(data, None)
+    }
+
+    pub fn message(data: Bytes, trailers: Option<HeaderMap>) -> AnswerBody {
+        AnswerBody { data: (!data.is_empty()).then_some(data), later: None, trailers }
+    }
+
+    /// Sends another message when `later` is ready, then the trailers.
+    pub fn with_later(mut self, later: impl Future<Output = Bytes> + Send + 'static) -> AnswerBody {
+        self.later = Some(Box::pin(later));
+        self
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if let Some(later) = self.later.as_mut() {
+            return match later.as_mut().poll(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(data) => {
+                    self.later = None;
+                    Poll::Ready(Some(Ok(Frame::data(data))))
+                }
+            };
+        }
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.later.is_none() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.data, &self.later) {
+            (_, Some(_)) => SizeHint::default(),
+            (Some(data), None) => SizeHint::with_exact(data.len() as u64),
+            (None, None) => SizeHint::with_exact(0),
+        }
+    }
+}

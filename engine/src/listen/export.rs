@@ -1,0 +1,160 @@
+//! One export request, whatever its transport: who is it, may it, what is in it.
+
+use std::borrow::Cow;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::Incoming;
+
+use super::answer::{Accepted, Refusal};
+use super::body::{decompress, receive, BodyError, Compression};
+use super::Shared;
+use crate::admit::inflight::Reservation;
+use crate::generation::{Generation, Tenant};
+use crate::identify::Identified;
+use crate::ledger::RejectReason;
+use crate::otlp::{json, Signal};
+use crate::pipeline::{self, Path, Verdict};
+
+/// How the body holds the OTLP message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// gRPC's length-prefixed message; `compression` applies if its flag is set.
+    Grpc,
+    /// The whole body, protobuf.
+    Protobuf,
+    /// The whole body, OTLP/JSON.
+    Json,
+}
+
+/// Takes a request in and says how to answer it.
+pub async fn export(
+    shared: &Arc<Shared>,
+    signal: Signal,
+    headers: &HeaderMap,
+    body: Incoming,
+    framing: Framing,
+    compression: Option<Compression>,
+) -> Result<Accepted, Refusal> {
+    let generation = shared.generation.load_full();
+    let tenant = identify(shared, &generation, headers)?;
+    may_send(shared, tenant, signal)?;
+    let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
+
+    let Some(compression) = compression else {
+        reject(RejectReason::UnsupportedEncoding);
+        return Err(Refusal::unsupported("the request's encoding is not one of identity, gzip, zstd"));
+    };
+    let max_bytes = shared.limits.max_request_bytes;
+    let refuse_body = |error: BodyError| {
+        reject(match error {
+            BodyError::TooLarge => RejectReason::TooLarge,
+            BodyError::Full => RejectReason::GatewayFull,
+            BodyError::TooSlow => RejectReason::TooSlow,
+            BodyError::Broken(_) => RejectReason::Malformed,
+        });
+        error.refusal(max_bytes)
+    };
+    let received = receive(body, max_bytes, &shared.inflight).await;
+    let (body, mut reservation) = received.map_err(refuse_body)?;
+    let message = match framing {
+        Framing::Grpc => match unframe(body).map_err(refuse_body)? {
+            (message, true) => decompress(compression, message, max_bytes, &mut reservation).map_err(refuse_body)?,
+            (message, false) => message,
+        },
+        Framing::Protobuf | Framing::Json => {
+            decompress(compression, body, max_bytes, &mut reservation).map_err(refuse_body)?
+        }
+    };
+    let (request, warning) = match framing {
+        Framing::Grpc | Framing::Protobuf => (message, None),
+        Framing::Json => transcode(signal, &message, &mut reservation).inspect_err(|_| reject(RejectReason::Malformed))?,
+    };
+
+    let path = Path { generation: &generation, batches: &shared.batches, epoch: shared.epoch };
+    // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
+    // guard has counted the items as unaccounted while unwinding.
+    let processed = catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, &request, reservation)));
+    let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
+    if let Verdict::WaitForCommit(kept) = verdict {
+        if !kept.await.unwrap_or(false) {
+            return Err(Refusal::unavailable("the queue could not keep the request; retry", pipeline::QUEUE_RETRY_AFTER));
+        }
+    }
+    Ok(warning.map_or_else(Accepted::default, Accepted::warning))
+}
+
+fn identify<'a>(shared: &Shared, generation: &'a Generation, headers: &HeaderMap) -> Result<&'a Tenant, Refusal> {
+    let (counter, message) = match generation.identity.identify(headers) {
+        Identified::Tenant(index) => match generation.tenants.get(index) {
+            Some(tenant) => return Ok(tenant),
+            None => (&shared.stats.unknown_credential, "the credential is unknown"),
+        },
+        Identified::NoCredential => (&shared.stats.no_credential, "no credential; send an API key"),
+        Identified::UnknownCredential => (&shared.stats.unknown_credential, "the credential is unknown"),
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+    Err(Refusal::unauthenticated(message))
+}
+
+/// What can be decided before the body is read.
+fn may_send(shared: &Shared, tenant: &Tenant, signal: Signal) -> Result<(), Refusal> {
+    let id = &tenant.state.id;
+    let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
+    if tenant.disabled {
+        reject(RejectReason::TenantDisabled);
+        return Err(Refusal::forbidden(format!("tenant {id} is disabled")));
+    }
+    if tenant.rules(signal).is_none() {
+        reject(RejectReason::SignalNotAllowed);
+        return Err(Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())));
+    }
+    let gate = shared.gate.load();
+    let gate = gate.as_ref().cloned().or_else(|| tenant.state.gate.load_full());
+    if let Some(reason) = gate {
+        reject(RejectReason::Gated);
+        return Err(Refusal::unavailable(format!("not taking requests: {reason}"), pipeline::GATE_RETRY_AFTER));
+    }
+    Ok(())
+}
+
+/// The one message of a unary gRPC request, and whether it is compressed.
+fn unframe(body: Bytes) -> Result<(Bytes, bool), BodyError> {
+    let (flag, length) = match body.first_chunk::<5>() {
+        Some([flag, length @ ..]) => (*flag, u32::from_be_bytes(*length) as usize),
+        None => return Err(BodyError::Broken("the gRPC message is shorter than its prefix")),
+    };
+    if body.len() - 5 != length {
+        return Err(BodyError::Broken("the request must hold exactly one gRPC message, of the length it declares"));
+    }
+    match flag {
+        0 | 1 => Ok((body.slice(5..), flag == 1)),
+        _ => Err(BodyError::Broken("the gRPC message's compression flag is neither 0 nor 1")),
+    }
+}
+
+/// OTLP/JSON to protobuf, and a warning if it held nothing that OTLP knows.
+fn transcode(
+    signal: Signal,
+    message: &[u8],
+    reservation: &mut Reservation,
+) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
+    let mut request = Vec::with_capacity(message.len() / 2);
+    let decoded =
+        json::decode(signal, message, &mut request).map_err(|error| Refusal::malformed(error.to_string()))?;
+    if !reservation.grow(request.len()) {
+        return Err(BodyError::Full.refusal(0));
+    }
+    let warning = (!decoded.known_shape).then(|| {
+        let field = match signal {
+            Signal::Traces => "resourceSpans",
+            Signal::Metrics => "resourceMetrics",
+            Signal::Logs => "resourceLogs",
+        };
+        Cow::Owned(format!("nothing was taken: the JSON object has no field {field}"))
+    });
+    Ok((Bytes::from(request), warning))
+}

@@ -1,0 +1,226 @@
+//! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::admit::inflight::Reservation;
+use crate::admit::Limit;
+use crate::batch::{Batches, Pending, Piece};
+use crate::encode::Encoded;
+use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
+use crate::ledger::{Received, RejectReason};
+use crate::listen::answer::Refusal;
+use crate::mask::{check_and_mask, MaskCounts};
+use crate::otlp::edit::EditList;
+use crate::otlp::{self, json, Malformed, Signal};
+use crate::policy::{Ack, Claims};
+use crate::resource;
+use crate::sample::sample;
+
+/// What a client is told to wait while its tenant's, or everybody's, gate is shut.
+pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
+/// What a client is told to wait when the queue could not keep its request.
+pub const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How a processed request is to be answered.
+pub enum Verdict {
+    /// Everything is accounted for.
+    Done,
+    /// The answer depends on whether the batches are kept.
+    WaitForCommit(tokio::sync::oneshot::Receiver<bool>),
+}
+
+/// The parts of the engine that a request passes.
+pub struct Path<'a> {
+    pub generation: &'a Generation,
+    pub batches: &'a Batches,
+    /// Start of the monotonic clock that the token buckets count on.
+    pub epoch: Instant,
+}
+
+/// Takes one request through all stages.
+///
+/// `request` is an uncompressed protobuf `Export*ServiceRequest`; `reservation` holds its bytes in flight. The results are
+/// as if every item went through mask, relabel and sample in that order.
+pub fn process(
+    path: &Path<'_>,
+    tenant: &Tenant,
+    signal: Signal,
+    request: &[u8],
+    reservation: Reservation,
+) -> Result<Verdict, Refusal> {
+    let intake = &tenant.state.intake[signal.index()];
+    intake.request(request.len() as u64);
+    let Some(rules) = tenant.rules(signal) else {
+        return Err(refuse(tenant, signal, RejectReason::SignalNotAllowed, 0));
+    };
+    let items = otlp::count_items(signal, request).map_err(|error| malformed(tenant, signal, error.into()))?;
+    let mut received = intake.receive(items);
+    if let Err(refusal) = admit(path, tenant, signal, items, request.len() as u64) {
+        received.reject(refusal.0);
+        return Err(refusal.1);
+    }
+    let mut edits = EditList::default();
+
+    let mut masked_values = MaskCounts::default();
+    if let Err(error) = check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut masked_values) {
+        received.reject(RejectReason::Malformed);
+        return Err(Refusal::malformed(error.to_string()));
+    }
+    let masked = edits.apply(request);
+
+    edits.clear();
+    let rewritten = resource::rewrite(signal, &masked, &tenant.state.id, &rules.resource_rules, &mut edits);
+    let rewritten = match rewritten {
+        Ok(rewritten) => rewritten,
+        Err(error) => return Err(reject_malformed(received, error.into())),
+    };
+    intake.tenant_claims(rewritten.tenant_claims);
+    if rewritten.tenant_claims > 0 && tenant.claims() == Claims::Refuse {
+        received.reject(RejectReason::TenantClaim);
+        return Err(Refusal::forbidden("a resource attribute claims another tenant"));
+    }
+    received.filtered(rewritten.filtered);
+    let relabelled = edits.apply(&masked);
+
+    edits.clear();
+    if let Some(sampler) = &rules.sampler {
+        match sample(&relabelled, sampler, &mut edits) {
+            Ok(left_out) => received.sampled_out(left_out),
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+    }
+    let sampled = edits.apply(&relabelled);
+
+    // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
+    intake.masked(&masked_values);
+    hand_over(path, tenant, signal, rules, &sampled, received, reservation)
+}
+
+/// Within the tenant's rates? Decided before anything but the item count is read.
+fn admit(
+    path: &Path<'_>,
+    tenant: &Tenant,
+    signal: Signal,
+    items: u64,
+    bytes: u64,
+) -> Result<(), (RejectReason, Refusal)> {
+    let now = u64::try_from(path.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    tenant.state.budgets[signal.index()].take(now, items, bytes).map_err(|over| {
+        let (reason, what) = match over.limit {
+            Limit::ItemsPerSecond => (RejectReason::RateLimitedItems, "items_per_second"),
+            Limit::BytesPerSecond => (RejectReason::RateLimitedBytes, "bytes_per_second"),
+        };
+        let message = format!("tenant {} is over its quota of {} {what}", tenant.state.id, signal.name());
+        (reason, Refusal::over_quota(message, over.retry_after))
+    })
+}
+
+/// Encodes for every destination, then puts the pieces into their batches.
+fn hand_over(
+    path: &Path<'_>,
+    tenant: &Tenant,
+    signal: Signal,
+    rules: &SignalRules,
+    request: &[u8],
+    mut received: Received,
+    mut reservation: Reservation,
+) -> Result<Verdict, Refusal> {
+    let intake = &tenant.state.intake[signal.index()];
+    let routes = tenant.routes(signal);
+    let mut pieces: Vec<(&Route, Vec<u8>, Encoded)> = Vec::with_capacity(routes.len());
+    for route in routes {
+        let mut payload = Vec::new();
+        match encode(route, signal, rules, &tenant.state.id, request, &mut payload) {
+            Ok(encoded) => pieces.push((route, payload, encoded)),
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+    }
+    // An item is filtered if no destination got anything of it.
+    received.filtered(pieces.iter().map(|(_, _, encoded)| encoded.filtered).min().unwrap_or(0));
+    for (route, _, encoded) in &pieces {
+        let cell = &route.outlet.cell;
+        for &(reason, items) in &encoded.dropped {
+            cell.drop_items(reason, items);
+        }
+        cell.label_collisions(encoded.label_collisions);
+    }
+    intake.tenant_claims(pieces.iter().map(|(_, _, encoded)| encoded.tenant_claims).max().unwrap_or(0));
+    pieces.retain(|(_, payload, _)| !payload.is_empty());
+
+    // The body is done with: from here on the encoded pieces are what is in flight.
+    reservation.shrink_to(0);
+    let (pending, outcome) = match path.generation.ack {
+        Ack::Durable if !pieces.is_empty() => {
+            let (pending, outcome) = Pending::new(received, pieces.len());
+            (Some(pending), Some(outcome))
+        }
+        _ => {
+            received.accept();
+            (None, None)
+        }
+    };
+    for (route, payload, encoded) in pieces {
+        let undeliverable: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
+        let piece = Piece {
+            reservation: reservation.also(payload.len()),
+            items: encoded.items - undeliverable,
+            payload,
+            pending: pending.clone(),
+        };
+        path.batches.append(&route.outlet, path.generation.number, piece);
+    }
+    Ok(outcome.map_or(Verdict::Done, Verdict::WaitForCommit))
+}
+
+fn encode(
+    route: &Route,
+    signal: Signal,
+    rules: &SignalRules,
+    tenant: &str,
+    request: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<Encoded, otlp::wire::WireError> {
+    match route.encoder.as_ref() {
+        Encoder::Otlp => {
+            payload.extend_from_slice(request);
+            Ok(Encoded { items: otlp::count_items(signal, request)?, ..Encoded::default() })
+        }
+        Encoder::OtlpJson => {
+            let items = otlp::count_items(signal, request)?;
+            if items > 0 {
+                json::encode(signal, request, payload)?;
+                payload.push(b'\n');
+            }
+            Ok(Encoded { items, ..Encoded::default() })
+        }
+        Encoder::RemoteWrite(encoder) => encoder.encode(request, tenant, &rules.series_rules, payload),
+        Encoder::Loki(encoder) => encoder.encode(request, tenant, unix_now_nanos(), payload),
+    }
+}
+
+fn malformed(tenant: &Tenant, signal: Signal, error: Malformed) -> Refusal {
+    tenant.state.intake[signal.index()].reject_request(RejectReason::Malformed);
+    Refusal::malformed(error.to_string())
+}
+
+fn reject_malformed(received: Received, error: Malformed) -> Refusal {
+    received.reject(RejectReason::Malformed);
+    Refusal::malformed(error.to_string())
+}
+
+/// Why a tenant's request is refused before its payload is looked at.
+pub fn refuse(tenant: &Tenant, signal: Signal, reason: RejectReason, _items: u64) -> Refusal {
+    tenant.state.intake[signal.index()].reject_request(reason);
+    let id = &tenant.state.id;
+    match reason {
+        RejectReason::SignalNotAllowed => Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())),
+        _ => Refusal::forbidden(format!("tenant {id} is disabled")),
+    }
+}
+
+fn unix_now_nanos() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}

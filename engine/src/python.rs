@@ -1,0 +1,151 @@
+//! The Python surface, `gateway._engine`; typed in `gateway/_engine.pyi`.
+
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::compress::{compress as compress_parts, Codec};
+use crate::engine::{Engine as Core, TlsPem};
+use crate::listen::{Limits, Protocol};
+
+/// A closed batch of one tenant and one destination.
+#[pyclass(frozen, get_all, module = "gateway._engine")]
+struct Batch {
+    id: u64,
+    tenant: Arc<str>,
+    destination: Arc<str>,
+    signal: &'static str,
+    generation: u64,
+    items: u64,
+    payload: Py<PyBytes>,
+    opened_at: f64,
+}
+
+#[pyclass(frozen, module = "gateway._engine")]
+struct Engine(Core);
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, threads, max_request_bytes, max_inflight_bytes, max_connections))]
+    fn new(threads: usize, max_request_bytes: usize, max_inflight_bytes: u64, max_connections: u64) -> PyResult<Engine> {
+        let limits = Limits { max_request_bytes, max_connections };
+        Core::start(threads, limits, max_inflight_bytes).map(Engine).map_err(|error| PyOSError::new_err(error.to_string()))
+    }
+
+    fn apply(&self, py: Python<'_>, table: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.apply(table)).map_err(PyValueError::new_err)
+    }
+
+    #[pyo3(signature = (protocol, fd, *, certificate=None, private_key=None, client_ca=None))]
+    fn listen(
+        &self,
+        protocol: &str,
+        fd: i32,
+        certificate: Option<&[u8]>,
+        private_key: Option<&[u8]>,
+        client_ca: Option<&[u8]>,
+    ) -> PyResult<()> {
+        let protocol = match protocol {
+            "grpc" => Protocol::Grpc,
+            "http" => Protocol::Http,
+            _ => return Err(PyValueError::new_err("protocol must be 'grpc' or 'http'")),
+        };
+        let tls = match (certificate, private_key) {
+            (Some(certificate), Some(private_key)) => Some(TlsPem { certificate, private_key, client_ca }),
+            (None, None) if client_ca.is_none() => None,
+            _ => return Err(PyValueError::new_err("certificate and private_key go together")),
+        };
+        // SAFETY: the caller hands over a socket that it detached (`socket.detach()`), so nobody else closes it.
+        let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        self.0.listen(protocol, listener, tls).map_err(PyValueError::new_err)
+    }
+
+    fn event_fd(&self) -> i32 {
+        self.0.event_fd()
+    }
+
+    fn drain(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
+        self.0
+            .drain()
+            .into_iter()
+            .map(|closed| {
+                let payload = PyBytes::new_with(py, closed.bytes, |mut rest| {
+                    for piece in &closed.payloads {
+                        let (head, tail) = rest.split_at_mut(piece.len());
+                        head.copy_from_slice(piece);
+                        rest = tail;
+                    }
+                    Ok(())
+                })?;
+                Ok(Batch {
+                    id: closed.id,
+                    tenant: Arc::clone(&closed.outlet.tenant),
+                    destination: Arc::clone(&closed.outlet.destination),
+                    signal: closed.outlet.signal.name(),
+                    generation: closed.generation,
+                    items: closed.items,
+                    payload: payload.unbind(),
+                    opened_at: closed.opened_at,
+                })
+            })
+            .collect()
+    }
+
+    fn ack(&self, py: Python<'_>, ids: Vec<u64>) {
+        py.detach(|| self.0.settle(&ids, true));
+    }
+
+    fn fail(&self, py: Python<'_>, ids: Vec<u64>) {
+        py.detach(|| self.0.settle(&ids, false));
+    }
+
+    #[pyo3(signature = (tenant, reason))]
+    fn gate(&self, tenant: Option<&str>, reason: Option<String>) {
+        self.0.gate(tenant, reason);
+    }
+
+    fn flush(&self, py: Python<'_>) {
+        py.detach(|| self.0.flush());
+    }
+
+    fn close_listeners(&self) {
+        self.0.close_listeners();
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let snapshot = py.detach(|| self.0.snapshot());
+        PyBytes::new(py, &snapshot)
+    }
+
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.0.stop());
+    }
+}
+
+#[pyfunction]
+fn compress<'py>(py: Python<'py>, codec: &str, parts: Vec<Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+    let codec = Codec::parse(codec)
+        .ok_or_else(|| PyValueError::new_err("codec must be 'identity', 'snappy', 'gzip' or 'zstd'"))?;
+    let slices: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
+    // `bytes` are immutable and `parts` keeps them alive, so they may be read without the GIL.
+    let out = py.detach(|| compress_parts(codec, &slices)).map_err(PyValueError::new_err)?;
+    Ok(PyBytes::new(py, &out))
+}
+
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+#[pymodule]
+fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Batch>()?;
+    module.add_class::<Engine>()?;
+    module.add_function(wrap_pyfunction!(compress, module)?)?;
+    module.add_function(wrap_pyfunction!(version, module)?)
+}

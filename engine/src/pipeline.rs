@@ -1,6 +1,5 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
@@ -46,14 +45,12 @@ pub fn process(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
+    rules: &SignalRules,
     request: &[u8],
     reservation: Reservation,
 ) -> Result<Verdict, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     intake.request(request.len() as u64);
-    let Some(rules) = tenant.rules(signal) else {
-        return Err(refuse(tenant, signal, RejectReason::SignalNotAllowed, 0));
-    };
     let items = otlp::count_items(signal, request).map_err(|error| malformed(tenant, signal, error.into()))?;
     let mut received = intake.receive(items);
     if let Err(refusal) = admit(path, tenant, signal, items, request.len() as u64) {
@@ -124,7 +121,7 @@ fn hand_over(
     rules: &SignalRules,
     request: &[u8],
     mut received: Received,
-    mut reservation: Reservation,
+    reservation: Reservation,
 ) -> Result<Verdict, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
@@ -148,8 +145,6 @@ fn hand_over(
     intake.tenant_claims(pieces.iter().map(|(_, _, encoded)| encoded.tenant_claims).max().unwrap_or(0));
     pieces.retain(|(_, payload, _)| !payload.is_empty());
 
-    // The body is done with: from here on the encoded pieces are what is in flight.
-    reservation.shrink_to(0);
     let (pending, outcome) = match path.generation.ack {
         Ack::Durable if !pieces.is_empty() => {
             let (pending, outcome) = Pending::new(received, pieces.len());
@@ -160,6 +155,7 @@ fn hand_over(
             (None, None)
         }
     };
+    // From here on the encoded pieces are what is in flight; the body's reservation ends with this function.
     for (route, payload, encoded) in pieces {
         let undeliverable: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
         let piece = Piece {
@@ -207,16 +203,6 @@ fn malformed(tenant: &Tenant, signal: Signal, error: Malformed) -> Refusal {
 fn reject_malformed(received: Received, error: Malformed) -> Refusal {
     received.reject(RejectReason::Malformed);
     Refusal::malformed(error.to_string())
-}
-
-/// Why a tenant's request is refused before its payload is looked at.
-pub fn refuse(tenant: &Tenant, signal: Signal, reason: RejectReason, _items: u64) -> Refusal {
-    tenant.state.intake[signal.index()].reject_request(reason);
-    let id = &tenant.state.id;
-    match reason {
-        RejectReason::SignalNotAllowed => Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())),
-        _ => Refusal::forbidden(format!("tenant {id} is disabled")),
-    }
 }
 
 fn unix_now_nanos() -> u64 {

@@ -77,7 +77,7 @@ pub async fn receive(
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(BodyError::TooLarge);
     }
-    let mut reservation = inflight.reserve(0).ok_or(BodyError::Full)?;
+    let mut reservation = Reservation::empty(inflight);
     let collect = async {
         let mut first = Bytes::new();
         let mut rest: Vec<u8> = Vec::new();

@@ -13,7 +13,7 @@ use super::answer::{Accepted, Refusal};
 use super::body::{decompress, receive, BodyError, Compression};
 use super::Shared;
 use crate::admit::inflight::Reservation;
-use crate::generation::{Generation, Tenant};
+use crate::generation::{Generation, SignalRules, Tenant};
 use crate::identify::Identified;
 use crate::ledger::RejectReason;
 use crate::otlp::{json, Signal};
@@ -41,7 +41,7 @@ pub async fn export(
 ) -> Result<Accepted, Refusal> {
     let generation = shared.generation.load_full();
     let tenant = identify(shared, &generation, headers)?;
-    may_send(shared, tenant, signal)?;
+    let rules = may_send(shared, tenant, signal)?;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
 
     let Some(compression) = compression else {
@@ -77,7 +77,7 @@ pub async fn export(
     let path = Path { generation: &generation, batches: &shared.batches, epoch: shared.epoch };
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
-    let processed = catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, &request, reservation)));
+    let processed = catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
     let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
     if let Verdict::WaitForCommit(kept) = verdict {
         if !kept.await.unwrap_or(false) {
@@ -101,24 +101,24 @@ fn identify<'a>(shared: &Shared, generation: &'a Generation, headers: &HeaderMap
 }
 
 /// What can be decided before the body is read.
-fn may_send(shared: &Shared, tenant: &Tenant, signal: Signal) -> Result<(), Refusal> {
+fn may_send<'a>(shared: &Shared, tenant: &'a Tenant, signal: Signal) -> Result<&'a SignalRules, Refusal> {
     let id = &tenant.state.id;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
     if tenant.disabled {
         reject(RejectReason::TenantDisabled);
         return Err(Refusal::forbidden(format!("tenant {id} is disabled")));
     }
-    if tenant.rules(signal).is_none() {
+    let Some(rules) = tenant.rules(signal) else {
         reject(RejectReason::SignalNotAllowed);
         return Err(Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())));
-    }
+    };
     let gate = shared.gate.load();
     let gate = gate.as_ref().cloned().or_else(|| tenant.state.gate.load_full());
     if let Some(reason) = gate {
         reject(RejectReason::Gated);
         return Err(Refusal::unavailable(format!("not taking requests: {reason}"), pipeline::GATE_RETRY_AFTER));
     }
-    Ok(())
+    Ok(rules)
 }
 
 /// The one message of a unary gRPC request, and whether it is compressed.

@@ -1,0 +1,338 @@
+//! The ledger: two sums, per tenant and signal, that always close (docs/design.md §2, "The ledger").
+//!
+//! Intake, in items: `received = rejected + filtered + sampled_out + held + accepted + in_process + unaccounted`.
+//! Delivery, per destination, in what the backend counts: `encoded = dropped + handed_out`, where `handed_out` is Python's
+//! to account for. [`Received`] makes a silent loss impossible: items that leave a stage in no named way are unaccounted.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::encode::DropReason;
+use crate::mask::MaskCounts;
+use crate::otlp::Signal;
+
+/// Why a request, with all its items, is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum RejectReason {
+    Malformed,
+    UnsupportedEncoding,
+    TooLarge,
+    TooSlow,
+    TenantDisabled,
+    SignalNotAllowed,
+    TenantClaim,
+    RateLimitedItems,
+    RateLimitedBytes,
+    GatewayFull,
+    Gated,
+    QueueFull,
+}
+
+impl RejectReason {
+    pub const ALL: [RejectReason; 12] = [
+        RejectReason::Malformed,
+        RejectReason::UnsupportedEncoding,
+        RejectReason::TooLarge,
+        RejectReason::TooSlow,
+        RejectReason::TenantDisabled,
+        RejectReason::SignalNotAllowed,
+        RejectReason::TenantClaim,
+        RejectReason::RateLimitedItems,
+        RejectReason::RateLimitedBytes,
+        RejectReason::GatewayFull,
+        RejectReason::Gated,
+        RejectReason::QueueFull,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            RejectReason::Malformed => "malformed",
+            RejectReason::UnsupportedEncoding => "unsupported_encoding",
+            RejectReason::TooLarge => "too_large",
+            RejectReason::TooSlow => "too_slow",
+            RejectReason::TenantDisabled => "tenant_disabled",
+            RejectReason::SignalNotAllowed => "signal_not_allowed",
+            RejectReason::TenantClaim => "tenant_claim",
+            RejectReason::RateLimitedItems => "rate_limited_items",
+            RejectReason::RateLimitedBytes => "rate_limited_bytes",
+            RejectReason::GatewayFull => "gateway_full",
+            RejectReason::Gated => "gated",
+            RejectReason::QueueFull => "queue_full",
+        }
+    }
+}
+
+type Counter = AtomicU64;
+
+fn add(counter: &Counter, amount: u64) {
+    if amount > 0 {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+fn read(counter: &Counter) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Intake of one tenant and signal.
+#[derive(Debug, Default)]
+pub struct IntakeCell {
+    requests: Counter,
+    bytes: Counter,
+    received: Counter,
+    rejected: [Counter; RejectReason::ALL.len()],
+    rejected_requests: [Counter; RejectReason::ALL.len()],
+    filtered: Counter,
+    sampled_out: Counter,
+    accepted: Counter,
+    in_process: Counter,
+    unaccounted: Counter,
+    tenant_claims: Counter,
+    masked_emails: Counter,
+    masked_cards: Counter,
+    masked_keys: Counter,
+}
+
+impl IntakeCell {
+    /// A request whose body, `bytes` long when uncompressed, is about to be processed.
+    pub fn request(&self, bytes: u64) {
+        add(&self.requests, 1);
+        add(&self.bytes, bytes);
+    }
+
+    /// A request refused before its items were counted.
+    pub fn reject_request(&self, reason: RejectReason) {
+        add(&self.rejected_requests[reason as usize], 1);
+    }
+
+    /// Items that came in; the guard must be told what becomes of them.
+    pub fn receive(self: &Arc<Self>, items: u64) -> Received {
+        add(&self.received, items);
+        add(&self.in_process, items);
+        Received { cell: Arc::clone(self), items }
+    }
+
+    pub fn tenant_claims(&self, claims: u64) {
+        add(&self.tenant_claims, claims);
+    }
+
+    pub fn masked(&self, counts: &MaskCounts) {
+        add(&self.masked_emails, counts.email);
+        add(&self.masked_cards, counts.credit_card);
+        add(&self.masked_keys, counts.key);
+    }
+
+    /// This cell's entry in the snapshot; none if nothing was ever sent.
+    pub fn snapshot(&self, tenant: &Arc<str>, signal: Signal) -> Option<IntakeSnapshot> {
+        let rejected_requests = by_reason(&self.rejected_requests);
+        if read(&self.requests) == 0 && rejected_requests.is_empty() {
+            return None;
+        }
+        Some(IntakeSnapshot {
+            tenant: Arc::clone(tenant),
+            signal: signal.name(),
+            requests: read(&self.requests),
+            bytes: read(&self.bytes),
+            received: read(&self.received),
+            rejected: by_reason(&self.rejected),
+            rejected_requests,
+            filtered: read(&self.filtered),
+            sampled_out: read(&self.sampled_out),
+            held: 0,
+            accepted: read(&self.accepted),
+            in_process: read(&self.in_process),
+            unaccounted: read(&self.unaccounted),
+            tenant_claims: read(&self.tenant_claims),
+            masked: BTreeMap::from([
+                ("email", read(&self.masked_emails)),
+                ("credit_card", read(&self.masked_cards)),
+                ("key", read(&self.masked_keys)),
+            ]),
+        })
+    }
+}
+
+fn by_reason(counters: &[Counter; RejectReason::ALL.len()]) -> BTreeMap<&'static str, u64> {
+    let counted = RejectReason::ALL.iter().zip(counters).map(|(reason, counter)| (reason.name(), read(counter)));
+    counted.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Items under way between `receive` and their fate. Dropping it loses them, visibly: they become unaccounted.
+#[derive(Debug)]
+#[must_use = "items whose fate is not named are unaccounted"]
+pub struct Received {
+    cell: Arc<IntakeCell>,
+    items: u64,
+}
+
+impl Received {
+    /// Of `items`, relabelling left nothing.
+    pub fn filtered(&mut self, items: u64) {
+        let items = self.part(items);
+        add(&self.cell.filtered, items);
+    }
+
+    /// `items` were sampled out.
+    pub fn sampled_out(&mut self, items: u64) {
+        let items = self.part(items);
+        add(&self.cell.sampled_out, items);
+    }
+
+    /// The rest is refused, and the request with it.
+    pub fn reject(mut self, reason: RejectReason) {
+        let items = self.part(self.items);
+        add(&self.cell.rejected[reason as usize], items);
+        self.cell.reject_request(reason);
+    }
+
+    /// The rest is kept.
+    pub fn accept(mut self) {
+        let items = self.part(self.items);
+        add(&self.cell.accepted, items);
+    }
+
+    /// Takes `items` out of this guard's care; never more than there are.
+    fn part(&mut self, items: u64) -> u64 {
+        let items = items.min(self.items);
+        self.items -= items;
+        self.cell.in_process.fetch_sub(items, Ordering::Relaxed);
+        items
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        let items = self.part(self.items);
+        add(&self.cell.unaccounted, items);
+    }
+}
+
+/// Delivery of one tenant, destination and signal, as far as the engine goes.
+#[derive(Debug, Default)]
+pub struct OutletCell {
+    encoded: Counter,
+    open: Counter,
+    handed_out: Counter,
+    dropped: [Counter; DropReason::ALL.len()],
+    label_collisions: Counter,
+}
+
+impl OutletCell {
+    /// Items that wait in a batch which Python has not kept yet.
+    pub fn open(&self, items: u64) {
+        add(&self.open, items);
+    }
+
+    /// Python has kept them: from here on they are its to account for.
+    pub fn keep(&self, items: u64) {
+        self.open.fetch_sub(items, Ordering::Relaxed);
+        add(&self.encoded, items);
+        add(&self.handed_out, items);
+    }
+
+    /// Python could not keep them; their requests were refused, so they were never encoded for good.
+    pub fn refuse(&self, items: u64) {
+        self.open.fetch_sub(items, Ordering::Relaxed);
+    }
+
+    /// Items that this destination's format cannot carry.
+    pub fn drop_items(&self, reason: DropReason, items: u64) {
+        add(&self.encoded, items);
+        add(&self.dropped[reason as usize], items);
+    }
+
+    pub fn label_collisions(&self, collisions: u64) {
+        add(&self.label_collisions, collisions);
+    }
+
+    pub fn snapshot(&self, tenant: &Arc<str>, destination: &Arc<str>, signal: Signal) -> OutletSnapshot {
+        let dropped = DropReason::ALL.iter().zip(&self.dropped).map(|(reason, counter)| (reason.name(), read(counter)));
+        OutletSnapshot {
+            tenant: Arc::clone(tenant),
+            destination: Arc::clone(destination),
+            signal: signal.name(),
+            encoded: read(&self.encoded),
+            open: read(&self.open),
+            handed_out: read(&self.handed_out),
+            dropped: dropped.filter(|(_, count)| *count > 0).collect(),
+            label_collisions: read(&self.label_collisions),
+        }
+    }
+}
+
+/// An entry of `intake` in the snapshot.
+#[derive(Debug, Serialize)]
+pub struct IntakeSnapshot {
+    pub tenant: Arc<str>,
+    pub signal: &'static str,
+    pub requests: u64,
+    pub bytes: u64,
+    pub received: u64,
+    pub rejected: BTreeMap<&'static str, u64>,
+    pub rejected_requests: BTreeMap<&'static str, u64>,
+    pub filtered: u64,
+    pub sampled_out: u64,
+    /// Waiting in a tail-sampling or aggregation window; there is none yet.
+    pub held: u64,
+    pub accepted: u64,
+    pub in_process: u64,
+    pub unaccounted: u64,
+    pub tenant_claims: u64,
+    pub masked: BTreeMap<&'static str, u64>,
+}
+
+/// An entry of `outlets` in the snapshot.
+#[derive(Debug, Serialize)]
+pub struct OutletSnapshot {
+    pub tenant: Arc<str>,
+    pub destination: Arc<str>,
+    pub signal: &'static str,
+    pub encoded: u64,
+    pub open: u64,
+    pub handed_out: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
+    pub label_collisions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn closes(entry: &IntakeSnapshot) -> bool {
+        let named = entry.filtered + entry.sampled_out + entry.held + entry.accepted + entry.in_process;
+        entry.received == entry.rejected.values().sum::<u64>() + named + entry.unaccounted
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_becomes_of_items_the_sum_closes(
+            requests in proptest::collection::vec((0u64..100, 0u64..150, 0u64..150, 0u8..3), 1..50)
+        ) {
+            let cell = Arc::new(IntakeCell::default());
+            let mut lost = 0;
+            for (items, filtered, sampled, fate) in requests {
+                cell.request(1);
+                let mut received = cell.receive(items);
+                received.filtered(filtered);
+                received.sampled_out(sampled);
+                match fate {
+                    0 => received.accept(),
+                    1 => received.reject(RejectReason::QueueFull),
+                    _ => {
+                        lost += received.items;
+                        drop(received);
+                    }
+                }
+            }
+            let entry = cell.snapshot(&Arc::from("acme"), Signal::Logs).unwrap();
+            prop_assert!(closes(&entry), "{entry:?}");
+            prop_assert_eq!(entry.unaccounted, lost);
+            prop_assert_eq!(entry.in_process, 0);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+"""A gateway under test: the real daemon in its own process, on free ports."""
+
+import hashlib
+import json
+import signal
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.processes import Process, wait_until
+
+ADMIN_TOKEN = "operator-token-of-the-tests"
+
+
+def sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@dataclass
+class Gateway:
+    """Addresses of a running daemon, and what its operator can see."""
+
+    process: Process
+    config_path: Path
+    grpc: str = ""
+    http: str = ""
+    admin: str = ""
+    tls: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def http_url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.http}"
+
+    @property
+    def admin_url(self) -> str:
+        return f"http://{self.admin}"
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of `/_metrics`, by name and labels."""
+        request = urllib.request.Request(
+            f"{self.admin_url}/_metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            page = response.read().decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+        }
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum of the metric's samples that carry these labels."""
+        wanted = set(labels.items())
+        return sum(value for (known, have), value in self.metrics().items() if known == name and wanted <= have)
+
+    def settled(self) -> bool:
+        """Nothing is queued or under way."""
+        return self.total("gateway_queued_items") == 0 and self.total("gateway_active_requests") == 0
+
+    def wait_delivered(self, timeout_s: float = 30.0) -> None:
+        wait_until(self.settled, "the queue to drain", timeout_s)
+
+    def unaccounted(self) -> float:
+        samples = self.metrics()
+        return sum(abs(value) for (name, _), value in samples.items() if name == "gateway_unaccounted_items")
+
+    def stop(self) -> int:
+        self.process.signal(signal.SIGTERM)
+        return self.process.wait()
+
+
+def base_config(folder: Path) -> dict[str, Any]:
+    """Two tenants with a key each, everything to files; free ports."""
+    return {
+        "listen": {"grpc": "127.0.0.1:0", "http": "127.0.0.1:0"},
+        "admin": {
+            "address": "127.0.0.1:0",
+            "tokens": [{"name": "ops", "token": ADMIN_TOKEN, "tenant": "*"}],
+        },
+        "queue": {"dir": str(folder / "queue"), "max_bytes": "256MiB"},
+        "destinations": {"disk": {"type": "file", "path": str(folder / "out" / "{tenant}.jsonl")}},
+        "defaults": {"routes": {"traces": ["disk"], "metrics": ["disk"], "logs": ["disk"]}},
+        "tenants": {
+            "acme": {"api_keys": [{"id": "k1", "sha256": sha256("acme-key")}]},
+            "globex": {"api_keys": [{"id": "k1", "sha256": sha256("globex-key")}]},
+        },
+    }
+
+
+@contextmanager
+def run_gateway(folder: Path, config: dict[str, Any] | None = None) -> Iterator[Gateway]:
+    """Start `gateway run`, wait until it accepts, and stop it afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump(config or base_config(folder), sort_keys=False))
+    process = Process([sys.executable, "-m", "gateway", "run", "-c", path], log=folder / "gateway.log")
+    gateway = Gateway(process, path, tls="tls" in (config or {}).get("listen", {}))
+
+    def listening() -> bool:
+        for line in process.output().splitlines():
+            if line.startswith("{") and json.loads(line).get("message") == "listening":
+                addresses = json.loads(line)["metadata"]
+                gateway.grpc, gateway.http = addresses["grpc"], addresses["http"]
+                gateway.admin = addresses["admin"]
+                return True
+        return False
+
+    try:
+        process.wait_ready(listening)
+        yield gateway
+    finally:
+        process.stop()

@@ -28,7 +28,7 @@ impl Codec {
 const LEVEL: u32 = 1;
 
 pub fn compress(codec: Codec, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
-    let total = parts.iter().map(|part| part.len()).sum();
+    let total: usize = parts.iter().map(|part| part.len()).sum();
     match codec {
         Codec::Identity => Ok(parts.concat()),
         Codec::Snappy => {

@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::Arc;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -16,8 +15,8 @@ use crate::listen::{Limits, Protocol};
 #[pyclass(frozen, get_all, module = "gateway._engine")]
 struct Batch {
     id: u64,
-    tenant: Arc<str>,
-    destination: Arc<str>,
+    tenant: String,
+    destination: String,
     signal: &'static str,
     generation: u64,
     items: u64,
@@ -84,8 +83,8 @@ impl Engine {
                 })?;
                 Ok(Batch {
                     id: closed.id,
-                    tenant: Arc::clone(&closed.outlet.tenant),
-                    destination: Arc::clone(&closed.outlet.destination),
+                    tenant: closed.outlet.tenant.to_string(),
+                    destination: closed.outlet.destination.to_string(),
                     signal: closed.outlet.signal.name(),
                     generation: closed.generation,
                     items: closed.items,

@@ -21,7 +21,7 @@ use crate::pipeline::{self, Path, Verdict};
 
 /// How the body holds the OTLP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
+pub(super) enum Framing {
     /// gRPC's length-prefixed message; `compression` applies if its flag is set.
     Grpc,
     /// The whole body, protobuf.
@@ -31,7 +31,7 @@ pub enum Framing {
 }
 
 /// Takes a request in and says how to answer it.
-pub async fn export(
+pub(super) async fn export(
     shared: &Arc<Shared>,
     signal: Signal,
     headers: &HeaderMap,

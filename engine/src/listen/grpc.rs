@@ -36,7 +36,7 @@ const SERVICE_UNKNOWN: &[u8] = &[0x08, 3];
 /// A HealthCheckRequest holds one service name.
 const MAX_HEALTH_REQUEST: usize = 1024;
 
-pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {

@@ -13,7 +13,7 @@ use super::export::{export, Framing};
 use super::{Protocol, Shared};
 use crate::otlp::Signal;
 
-pub async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let format = head.headers.get(CONTENT_TYPE).and_then(parse_format);

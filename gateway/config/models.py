@@ -1,0 +1,437 @@
+"""The configuration as typed models: what every key means, its default and its bounds.
+
+Keys are promises (see CHANGELOG.md). Unknown keys are refused. Secrets are `SecretStr`, which no `repr` shows.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from gateway.config.quantities import ByteSize, Seconds
+from gateway.types import Signal
+
+
+class Model(BaseModel):
+    """A part of the configuration: immutable, and nothing in it unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+_TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
+
+
+def _tenant_id(value: str) -> str:
+    # The characters that Mimir, Loki and Tempo allow; `|` separates tenants there.
+    if not _TENANT_ID.fullmatch(value) or value in (".", ".."):
+        raise ValueError("a tenant's name is 1 to 150 of the characters A-Z a-z 0-9 ! _ . * ' ( ) -")
+    return value
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or not host:
+        raise ValueError("write an address as HOST:PORT, such as 127.0.0.1:4317 or [::1]:4317")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^/@\s]+(/[^\s]*)?$", value):
+        raise ValueError("write a URL as http://HOST:PORT/PATH; credentials go into basic_auth or bearer_token")
+    return value
+
+
+def _attribute_pattern(value: str) -> str:
+    if not value:
+        raise ValueError("an attribute key cannot be empty")
+    return value
+
+
+TenantId = Annotated[str, AfterValidator(_tenant_id)]
+Address = Annotated[str, AfterValidator(_address)]
+Url = Annotated[str, AfterValidator(_url)]
+AttributePattern = Annotated[str, AfterValidator(_attribute_pattern)]
+
+
+class ServerTls(Model):
+    """TLS of a listener."""
+
+    cert_file: Path
+    """Certificate chain, PEM."""
+    key_file: Path
+    """Private key, PEM."""
+    client_ca_file: Path | None = None
+    """If set, a client must show a certificate that this CA signed."""
+
+
+class Listen(Model):
+    """Where OTLP comes in."""
+
+    grpc: Address = "127.0.0.1:4317"
+    """OTLP/gRPC."""
+    http: Address = "127.0.0.1:4318"
+    """OTLP/HTTP."""
+    tls: ServerTls | None = None
+    """TLS for both."""
+    max_request_bytes: Annotated[ByteSize, Field(ge=1024, le=1 << 31)] = 64 << 20
+    """The largest request, before and after decompression."""
+    max_inflight_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 256 << 20
+    """What all requests under way may hold together; over it, clients are told to retry."""
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """Connections over it are closed at once."""
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: min(os.cpu_count() or 1, 4))
+    """Threads of the data path; at most four by default."""
+
+    @model_validator(mode="after")
+    def _room_for_a_request(self) -> Self:
+        if self.max_inflight_bytes < self.max_request_bytes:
+            raise ValueError("max_inflight_bytes must be at least max_request_bytes")
+        return self
+
+
+class AdminToken(Model):
+    """Who may read `/_metrics`, by bearer token."""
+
+    name: str
+    """Shown in logs instead of the token."""
+    token: SecretStr
+    """An empty one counts as not configured."""
+    tenant: TenantId = "*"
+    """Whose series it sees; `*`: everybody's, and it may reload."""
+
+
+class AdminUser(Model):
+    """Who may read `/_metrics`, by basic authentication."""
+
+    name: str
+    password: SecretStr
+    tenant: TenantId = "*"
+    """Whose series it sees; `*`: everybody's, and it may reload."""
+
+
+class Admin(Model):
+    """Health, metrics and reload."""
+
+    address: Address = "127.0.0.1:9464"
+    tls: ServerTls | None = None
+    """With client_ca_file, a client certificate that it signed is an operator's credential."""
+    tokens: tuple[AdminToken, ...] = ()
+    basic: tuple[AdminUser, ...] = ()
+
+    @property
+    def open_to_somebody(self) -> bool:
+        """Whether any credential is configured; without one, `/_metrics` refuses everybody."""
+        tokens = any(token.token.get_secret_value() for token in self.tokens)
+        users = any(user.password.get_secret_value() for user in self.basic)
+        return tokens or users or (self.tls is not None and self.tls.client_ca_file is not None)
+
+
+class ApiKeyHeader(Model):
+    """An API key in a header."""
+
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "authorization"
+    scheme: str | None = None
+    """`Bearer`, `Basic` (the password is the key), any other, or none: the header's value is the key."""
+
+
+class Anonymous(Model):
+    """Whoever shows no credential at all is this tenant."""
+
+    tenant: TenantId
+
+
+class IdentityProvider(Model):
+    """One way to say who one is; exactly one key."""
+
+    api_key: ApiKeyHeader | None = None
+    anonymous: Anonymous | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.api_key is None) == (self.anonymous is None):
+            raise ValueError("name exactly one of api_key, anonymous")
+        return self
+
+
+DEFAULT_IDENTITY = (
+    IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Bearer")),
+    IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Basic")),
+    IdentityProvider(api_key=ApiKeyHeader(header="x-api-key")),
+)
+
+
+class ClientTls(Model):
+    """TLS towards a destination."""
+
+    ca_file: Path | None = None
+    """CA that signed the destination's certificate; the system's by default."""
+    cert_file: Path | None = None
+    """Client certificate, PEM; goes with key_file."""
+    key_file: Path | None = None
+    insecure_skip_verify: bool = False
+    """Believe any certificate. For trying out only."""
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
+
+
+class BasicAuth(Model):
+    """Credentials of HTTP basic authentication."""
+
+    username: str
+    password: SecretStr
+
+
+class Retry(Model):
+    """Exponential backoff with full jitter, on answers that allow it."""
+
+    initial: Annotated[Seconds, Field(gt=0)] = 0.5
+    max: Annotated[Seconds, Field(gt=0)] = 30.0
+    max_age: Annotated[Seconds, Field(gt=0)] | None = None
+    """Items older than this are dropped, with reason `too_old`; by default they wait for ever."""
+
+
+class NetworkDestination(Model):
+    """What all destinations over HTTP and gRPC have."""
+
+    tenant_header: str | None = None
+    """Header that names the tenant to the backend, such as X-Scope-OrgID."""
+    headers: Mapping[str, SecretStr] = Field(default_factory=dict)
+    """Sent with every request."""
+    timeout: Annotated[Seconds, Field(gt=0)] = 10.0
+    tls: ClientTls = ClientTls()
+    basic_auth: BasicAuth | None = None
+    bearer_token: SecretStr | None = None
+    retry: Retry = Retry()
+    max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
+    """Queued batches are joined into requests up to this size, before compression."""
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.basic_auth is not None and self.bearer_token is not None:
+            raise ValueError("name basic_auth or bearer_token, not both")
+        return self
+
+
+class RemoteWriteDestination(NetworkDestination):
+    """Prometheus and all that take its remote write; metrics."""
+
+    type: Literal["remote_write"]
+    url: Url
+    version: Literal["auto", "1"] = "auto"
+    """Of the protocol; `auto` speaks 1.0, which every receiver understands."""
+    promote_resource_attributes: tuple[str, ...] = ()
+    """Resource attributes that become labels of every series, besides job, instance and tenant."""
+
+
+class StreamLabel(Model):
+    """A Loki stream label and the resource attribute that it is taken from."""
+
+    label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+    attribute: str
+
+
+STREAM_LABEL_ALIASES = {
+    "service": "service.name",
+    "namespace": "service.namespace",
+    "instance": "service.instance.id",
+    "region": "cloud.region",
+    "environment": "deployment.environment.name",
+}
+
+
+def _stream_label(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"label": re.sub(r"[^a-zA-Z0-9_]", "_", value), "attribute": STREAM_LABEL_ALIASES.get(value, value)}
+    return value
+
+
+class LokiDestination(NetworkDestination):
+    """Loki and all that take its push API; logs."""
+
+    type: Literal["loki"]
+    url: Url
+    stream_labels: tuple[Annotated[StreamLabel, BeforeValidator(_stream_label)], ...] = Field(
+        default=tuple(StreamLabel(**_stream_label(name)) for name in ("tenant", "service", "region", "instance")),
+        min_length=1,
+        max_length=15,
+    )
+    """Few and stable. A name (tenant, service, namespace, instance, region, environment, or a resource attribute), or
+    {label: NAME, attribute: KEY}. Everything else becomes structured metadata."""
+
+
+class OtlpDestination(NetworkDestination):
+    """Jaeger, and all that take OTLP; every signal."""
+
+    type: Literal["otlp"]
+    endpoint: Url
+    """Of HTTP without the /v1/… path."""
+    protocol: Literal["grpc", "http"] = "grpc"
+    compression: Literal["none", "gzip", "zstd"] = "none"
+
+    @model_validator(mode="after")
+    def _grpc_compression(self) -> Self:
+        if self.protocol == "grpc" and self.compression == "zstd":
+            raise ValueError("over gRPC, compression is none or gzip")
+        return self
+
+
+class FileDestination(Model):
+    """OTLP JSON lines on disk; every signal."""
+
+    type: Literal["file"]
+    path: Path
+    """`{tenant}` and `{signal}` in it are filled in."""
+    max_bytes: Annotated[ByteSize, Field(ge=4096)] = 100 << 20
+    """A larger file is rotated: path.1 is the newest old one."""
+    max_files: Annotated[int, Field(ge=1, le=1000)] = 5
+    """How many rotated files are kept."""
+
+
+Destination = Annotated[
+    RemoteWriteDestination | LokiDestination | OtlpDestination | FileDestination, Field(discriminator="type")
+]
+
+
+class Queue(Model):
+    """The durable queue between the gateway and its destinations."""
+
+    dir: Path = Path("data/queue")
+    max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 4 << 30
+    """When it is full, clients are told to retry."""
+    ack: Literal["durable", "memory"] = "durable"
+    """When a request is answered OK: after its batch is on disk, or when it is in memory."""
+    memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
+    """With `ack: memory`, what is held in memory before batches go to disk."""
+
+
+class Batch(Model):
+    """When a batch closes, whichever comes first. With `ack: durable` also as soon as the disk is idle."""
+
+    max_bytes: Annotated[ByteSize, Field(ge=1024, le=64 << 20)] = 4 << 20
+    max_items: Annotated[int, Field(ge=1)] = 8192
+    max_age: Annotated[Seconds, Field(ge=0.001, le=60)] = 0.2
+
+
+class Quota(Model):
+    """Rates of one signal; unset is unlimited."""
+
+    items_per_second: Annotated[float, Field(gt=0)] | None = None
+    """Spans, points or log records."""
+    bytes_per_second: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Of uncompressed OTLP."""
+    burst: Annotated[float, Field(gt=0)] | None = None
+    """Items that may come at once after a rest; one second's worth by default."""
+    burst_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Bytes that may come at once after a rest; one second's worth by default."""
+
+
+class Mask(Model):
+    """What must not leave. Any one of the keys given turns masking on."""
+
+    enabled: bool = True
+    keys: tuple[AttributePattern, ...] | None = None
+    """Attribute keys whose whole value is masked, without regard to case; `*` matches any characters. By default the
+    usual names of secrets."""
+    detectors: tuple[Literal["email", "credit_card"], ...] | None = None
+    """What is looked for in every string; all by default."""
+    action: Literal["redact", "remove"] | None = None
+    """`redact` leaves a word such as [email] behind, `remove` nothing."""
+
+
+class RelabelRule(Model):
+    """Prometheus' relabel_config. Regexes are RE2 and anchored at both ends."""
+
+    action: Literal[
+        "replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase",
+        "uppercase",
+    ] = "replace"  # fmt: skip
+    source_labels: tuple[str, ...] = ()
+    separator: str = ";"
+    regex: str = "(.*)"
+    modulus: Annotated[int, Field(ge=0)] = 0
+    target_label: str = ""
+    replacement: str = "$1"
+
+
+class Relabel(Model):
+    """Rules by what they see; a list that is given replaces the inherited one."""
+
+    resource: tuple[RelabelRule, ...] | None = None
+    """On the resource attributes of every signal."""
+    traces: tuple[RelabelRule, ...] | None = None
+    """On resource attributes, after `resource`."""
+    logs: tuple[RelabelRule, ...] | None = None
+    """On resource attributes, after `resource`."""
+    metrics: tuple[RelabelRule, ...] | None = None
+    """On the final labels of each series, `__name__` included (remote write only)."""
+
+
+class TraceSampling(Model):
+    """Consistent probability sampling by trace id."""
+
+    ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of traces to keep."""
+
+
+class Sample(Model):
+    traces: TraceSampling | None = None
+
+
+class TenantSettings(Model):
+    """What may be set for all tenants in `defaults` and for one under `tenants`."""
+
+    routes: Mapping[Signal, tuple[str, ...]] = Field(default_factory=dict)
+    """Destinations of each signal; an empty list forbids the signal. Inherited signal by signal."""
+    quotas: Mapping[Signal, Quota] = Field(default_factory=dict)
+    """Inherited signal by signal."""
+    mask: Mask | None = None
+    """Inherited key by key; without any, nothing is masked."""
+    relabel: Relabel = Relabel()
+    """Inherited list by list."""
+    sample: Sample = Sample()
+    claims: Literal["overwrite", "refuse"] | None = None
+    """What happens to a payload that claims another tenant; `overwrite` by default. Counted either way."""
+
+
+class ApiKey(Model):
+    """A key, known by its SHA-256 only; `gateway keys new` makes one."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
+
+
+class Tenant(TenantSettings):
+    api_keys: tuple[ApiKey, ...] = ()
+    disabled: bool = False
+    """Refuse everything it sends."""
+
+
+class Log(Model):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+    """`auto`: text on a terminal, JSON elsewhere."""
+
+
+class Config(Model):
+    """The whole configuration."""
+
+    listen: Listen = Listen()
+    admin: Admin = Admin()
+    identity: tuple[IdentityProvider, ...] = DEFAULT_IDENTITY
+    """Tried in order. By default API keys as bearer token, basic password or x-api-key."""
+    destinations: Mapping[str, Destination]
+    queue: Queue = Queue()
+    batch: Batch = Batch()
+    defaults: TenantSettings = TenantSettings()
+    """What every tenant inherits."""
+    tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
+    drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
+    """How long a stop may take."""
+    log: Log = Log()

@@ -349,8 +349,8 @@ class RelabelRule(Model):
     """Prometheus' relabel_config. Regexes are RE2 and anchored at both ends."""
 
     action: Literal[
-        "replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase",
-        "uppercase",
+        "replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep",
+        "lowercase", "uppercase",
     ] = "replace"  # fmt: skip
     source_labels: tuple[str, ...] = ()
     separator: str = ";"
@@ -426,7 +426,7 @@ class Config(Model):
     admin: Admin = Admin()
     identity: tuple[IdentityProvider, ...] = DEFAULT_IDENTITY
     """Tried in order. By default API keys as bearer token, basic password or x-api-key."""
-    destinations: Mapping[str, Destination]
+    destinations: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], Destination]
     queue: Queue = Queue()
     batch: Batch = Batch()
     defaults: TenantSettings = TenantSettings()

@@ -86,9 +86,7 @@ def test_an_empty_request_is_a_success(table: Gateway, send: Any, signal: str) -
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_json_is_answered_in_json(table: Gateway, signal: str) -> None:
     for body in (b"{}", b'{"resource%s": []}' % signal.encode().replace(b"traces", b"spans").title()):
-        answer = send_http(
-            table, body, signal=signal, headers=ACME, content_type="application/json; charset=utf-8"
-        )
+        answer = send_http(table, body, signal=signal, headers=ACME, content_type="application/json; charset=utf-8")
         assert answer.http_status == 200
         assert answer.headers is not None
         assert answer.headers["content-type"] == "application/json"
@@ -119,7 +117,9 @@ def bad_payloads() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("send", SENDERS)
-@pytest.mark.parametrize(("name", "payload"), bad_payloads().items(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "payload"), bad_payloads().items(), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_malformed_is_invalid_argument(table: Gateway, send: Any, name: str, payload: bytes) -> None:
     assert_refused(send(table, payload, headers=ACME), "INVALID_ARGUMENT", 400)
 
@@ -135,7 +135,14 @@ def test_malformed_json_is_answered_in_json(table: Gateway) -> None:
 @pytest.mark.parametrize("send", SENDERS)
 @pytest.mark.parametrize(
     "headers",
-    [{}, bearer("nobody"), basic("acme", "wrong"), basic("globex", "acme-key"), {"x-api-key": "nope"}, {"authorization": "acme-key"}],
+    [
+        {},
+        bearer("nobody"),
+        basic("acme", "wrong"),
+        basic("globex", "acme-key"),
+        {"x-api-key": "nope"},
+        {"authorization": "acme-key"},
+    ],
     ids=["none", "bearer", "basic", "basic-of-another", "x-api-key", "no-scheme"],
 )
 def test_no_or_unknown_credential_is_unauthenticated(table: Gateway, send: Any, headers: dict[str, str]) -> None:
@@ -180,9 +187,7 @@ def test_too_large_after_decompression_is_the_same(table: Gateway, pack: Any) ->
     assert_refused(grpc_answer, "RESOURCE_EXHAUSTED", 413)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "pack"), [("identity", bytes), ("gzip", gzip.compress), ("zstd", zstd_compress)]
-)
+@pytest.mark.parametrize(("encoding", "pack"), [("identity", bytes), ("gzip", gzip.compress), ("zstd", zstd_compress)])
 def test_every_known_encoding_is_undone(table: Gateway, encoding: str, pack: Any) -> None:
     payload = pack(traces(5).SerializeToString())
     assert send_http(table, payload, headers={**ACME, "content-encoding": encoding}).code == "OK"
@@ -196,15 +201,17 @@ def test_grpc_gzip_is_undone(table: Gateway) -> None:
 def test_unknown_type_or_encoding_is_unsupported(table: Gateway) -> None:
     payload = traces().SerializeToString()
     assert_refused(send_http(table, payload, headers=ACME, content_type="text/plain"), "UNIMPLEMENTED", 415)
-    assert_refused(
-        send_http(table, payload, headers={**ACME, "content-encoding": "br"}), "UNIMPLEMENTED", 415
-    )
+    assert_refused(send_http(table, payload, headers={**ACME, "content-encoding": "br"}), "UNIMPLEMENTED", 415)
     answer = send_grpc(table, payload, headers=ACME, compression=grpc.Compression.Deflate)
     assert_refused(answer, "UNIMPLEMENTED", 415)
 
 
 def test_damaged_compression_is_malformed(table: Gateway) -> None:
-    for encoding, body in (("gzip", zlib.compress(b"not gzip")), ("zstd", b"not zstd"), ("gzip", gzip.compress(b"x")[:-4])):
+    for encoding, body in (
+        ("gzip", zlib.compress(b"not gzip")),
+        ("zstd", b"not zstd"),
+        ("gzip", gzip.compress(b"x")[:-4]),
+    ):
         answer = send_http(table, body, headers={**ACME, "content-encoding": encoding})
         assert_refused(answer, "INVALID_ARGUMENT", 400)
 

@@ -40,7 +40,12 @@ def spine(
         "relabel": {
             "metrics": [
                 {"source_labels": ["__name__", "route"], "regex": "shop_orders_total;/debug.*", "action": "drop"},
-                {"source_labels": ["route"], "regex": "/orders/(.*)", "target_label": "order_kind", "replacement": "$1"},
+                {
+                    "source_labels": ["route"],
+                    "regex": "/orders/(.*)",
+                    "target_label": "order_kind",
+                    "replacement": "$1",
+                },
             ],
             "traces": [{"source_labels": ["deployment.environment.name"], "target_label": "env"}],
         },

@@ -49,7 +49,12 @@ def application(
 ) -> Iterator[Application]:
     """An instrumented service that exports to the gateway over `protocol` ("grpc", "http" or "http+gzip")."""
     resource = Resource.create(
-        {"service.name": service, "service.namespace": "shop", "service.instance.id": f"{service}-0", **(attributes or {})}
+        {
+            "service.name": service,
+            "service.namespace": "shop",
+            "service.instance.id": f"{service}-0",
+            **(attributes or {}),
+        }
     )
     headers = {"authorization": f"Bearer {key}"}
     if protocol == "grpc":

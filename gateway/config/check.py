@@ -1,0 +1,214 @@
+"""What a model alone cannot see: keys that refer to each other, files, folders, regexes. All of it at once."""
+
+import os
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gateway.config.document import KeyPath
+from gateway.config.loader import Loaded, load
+from gateway.config.models import (
+    ClientTls,
+    Config,
+    FileDestination,
+    LokiDestination,
+    Relabel,
+    RelabelRule,
+    RemoteWriteDestination,
+    ServerTls,
+    TenantSettings,
+)
+from gateway.config.problems import ConfigError, Problem
+from gateway.types import Signal
+
+Compile = Callable[[Config], None]
+"""Compiles the policy as the engine will; raises ValueError with what the engine says."""
+
+
+def load_checked(file: Path, compile_policy: Compile) -> tuple[Config, tuple[Problem, ...]]:
+    """A configuration fit to run, and its warnings. Raises ConfigError with every problem."""
+    loaded = load(file)
+    problems = list(check(loaded))
+    if not any(problem.severity == "error" for problem in problems):
+        try:
+            compile_policy(loaded.config)
+        except ValueError as error:
+            problems.append(loaded.problem((), str(error)))
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    return loaded.config, tuple(problems)
+
+
+def check(loaded: Loaded) -> Iterator[Problem]:
+    """Every problem across keys and with the machine."""
+    yield from _listeners(loaded)
+    yield from _admin(loaded)
+    yield from _identity(loaded)
+    yield from _folders(loaded)
+    yield from _destinations(loaded)
+    config = loaded.config
+    yield from _settings(loaded, ("defaults",), config.defaults)
+    for tenant_id, tenant in config.tenants.items():
+        yield from _settings(loaded, ("tenants", tenant_id), tenant)
+    yield from _keys(loaded)
+
+
+def _listeners(loaded: Loaded) -> Iterator[Problem]:
+    config = loaded.config
+    taken: dict[str, str] = {}
+    for path, address in (
+        (("listen", "grpc"), config.listen.grpc),
+        (("listen", "http"), config.listen.http),
+        (("admin", "address"), config.admin.address),
+    ):
+        if address in taken and not address.endswith(":0"):
+            yield loaded.problem(path, f"{taken[address]} listens on {address} already")
+        taken.setdefault(address, ".".join(path))
+    if config.listen.tls is not None:
+        yield from _server_tls(loaded, ("listen", "tls"), config.listen.tls)
+
+
+def _admin(loaded: Loaded) -> Iterator[Problem]:
+    admin = loaded.config.admin
+    if admin.tls is not None:
+        yield from _server_tls(loaded, ("admin", "tls"), admin.tls)
+    if not admin.open_to_somebody:
+        yield loaded.problem(
+            ("admin",), "no credential is configured, so /_metrics refuses everybody; add admin.tokens", warning=True
+        )
+
+
+def _server_tls(loaded: Loaded, path: KeyPath, tls: ServerTls) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    yield from _pair(loaded, path, context, tls.cert_file, tls.key_file)
+    yield from _ca(loaded, (*path, "client_ca_file"), context, tls.client_ca_file)
+
+
+def _client_tls(loaded: Loaded, path: KeyPath, tls: ClientTls) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.cert_file is not None and tls.key_file is not None:
+        yield from _pair(loaded, path, context, tls.cert_file, tls.key_file)
+    yield from _ca(loaded, (*path, "ca_file"), context, tls.ca_file)
+
+
+def _pair(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, cert: Path, key: Path) -> Iterator[Problem]:
+    for name, file in (("cert_file", cert), ("key_file", key)):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            yield loaded.problem((*path, name), f"cannot read {file}: {error.strerror}")
+            return
+    try:
+        context.load_cert_chain(cert, key, password=lambda: b"")
+    except (ssl.SSLError, OSError, ValueError):
+        yield loaded.problem((*path, "cert_file"), f"{cert} and {key} are not a certificate and its unencrypted key")
+
+
+def _ca(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, file: Path | None) -> Iterator[Problem]:
+    if file is None:
+        return
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError:
+        yield loaded.problem(path, f"{file} holds no CA certificate in PEM form")
+    except OSError as error:
+        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
+
+
+def _identity(loaded: Loaded) -> Iterator[Problem]:
+    for index, provider in enumerate(loaded.config.identity):
+        if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
+            path = ("identity", index, "anonymous", "tenant")
+            yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")
+
+
+def _folders(loaded: Loaded) -> Iterator[Problem]:
+    queue = loaded.config.queue.dir
+    if reason := _unwritable(queue):
+        yield loaded.problem(("queue", "dir"), f"cannot write to {queue}: {reason}")
+    for name, destination in loaded.config.destinations.items():
+        if isinstance(destination, FileDestination):
+            # Folders named after tenants are made when their first batch comes.
+            fixed = Path(str(destination.path).split("{", 1)[0] + "x").parent
+            if reason := _unwritable(fixed):
+                yield loaded.problem(("destinations", name, "path"), f"cannot write to {fixed}: {reason}")
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Why `folder` cannot be written to; it, or the nearest parent that exists, is looked at."""
+    while not folder.exists() and folder.parent != folder:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
+
+
+def _destinations(loaded: Loaded) -> Iterator[Problem]:
+    for name, destination in loaded.config.destinations.items():
+        if not isinstance(destination, FileDestination):
+            yield from _client_tls(loaded, ("destinations", name, "tls"), destination.tls)
+
+
+def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:
+    destinations = loaded.config.destinations
+    for signal, names in settings.routes.items():
+        for index, name in enumerate(names):
+            where = (*path, "routes", signal.value, index)
+            destination = destinations.get(name)
+            if destination is None:
+                yield loaded.problem(where, f"there is no destination {name}; there are {', '.join(destinations)}")
+            elif isinstance(destination, RemoteWriteDestination) and signal is not Signal.METRICS:
+                yield loaded.problem(where, f"{name} is remote_write, which takes metrics only")
+            elif isinstance(destination, LokiDestination) and signal is not Signal.LOGS:
+                yield loaded.problem(where, f"{name} is loki, which takes logs only")
+            elif (
+                signal is Signal.METRICS
+                and settings.relabel.metrics
+                and not isinstance(destination, RemoteWriteDestination)
+            ):
+                message = f"relabel.metrics works on series, which {name} does not get; use relabel.resource there"
+                yield loaded.problem(where, message, warning=True)
+    for quota_signal, quota in settings.quotas.items():
+        where = (*path, "quotas", quota_signal.value)
+        if quota.burst is not None and quota.items_per_second is None:
+            yield loaded.problem((*where, "burst"), "burst needs items_per_second")
+        if quota.burst_bytes is not None and quota.bytes_per_second is None:
+            yield loaded.problem((*where, "burst_bytes"), "burst_bytes needs bytes_per_second")
+    for name in Relabel.model_fields:
+        for index, rule in enumerate(getattr(settings.relabel, name) or ()):
+            yield from _relabel_rule(loaded, (*path, "relabel", name, index), rule)
+
+
+# What Prometheus requires of each action.
+_NEEDS_TARGET = {"replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal"}
+
+
+def _relabel_rule(loaded: Loaded, path: KeyPath, rule: RelabelRule) -> Iterator[Problem]:
+    try:
+        # Python's syntax is wider than RE2's; the engine, which compiles the policy next, has the last word.
+        re.compile(rule.regex)
+    except re.error as error:
+        column = "" if error.colno is None else f" at column {error.colno}"
+        yield loaded.problem((*path, "regex"), f"{error.msg}{column}; regexes are RE2, anchored")
+    if rule.action in _NEEDS_TARGET and not rule.target_label:
+        yield loaded.problem(path, f"action {rule.action} needs target_label")
+    if rule.action == "hashmod" and rule.modulus == 0:
+        yield loaded.problem(path, "action hashmod needs a modulus above 0")
+    if rule.action in ("labeldrop", "labelkeep"):
+        given = rule.model_fields_set - {"action", "regex"}
+        if given:
+            yield loaded.problem(path, f"action {rule.action} takes regex only, not {', '.join(sorted(given))}")
+    if rule.action in ("keepequal", "dropequal") and "regex" in rule.model_fields_set:
+        yield loaded.problem(path, f"action {rule.action} compares labels and takes no regex")
+
+
+def _keys(loaded: Loaded) -> Iterator[Problem]:
+    seen: dict[str, str] = {}
+    for tenant_id, tenant in loaded.config.tenants.items():
+        for index, key in enumerate(tenant.api_keys):
+            digest, owner = key.sha256.lower(), f"key {key.id} of {tenant_id}"
+            if digest in seen:
+                path = ("tenants", tenant_id, "api_keys", index, "sha256")
+                yield loaded.problem(path, f"{seen[digest]} has the same hash; every key is one tenant's")
+            seen.setdefault(digest, owner)

@@ -1,0 +1,356 @@
+"""Delivery as a whole: batches from the engine are kept, acknowledged, and carried to their destinations."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+import structlog
+
+from gateway.config.models import Config
+from gateway.delivery.courier import Courier, Outlet
+from gateway.delivery.destinations import open_sender
+from gateway.delivery.lane_queue import LaneQueue
+from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
+from gateway.delivery.record import Record
+from gateway.types import Lane, LaneCounters, Signal
+
+log = structlog.get_logger(__name__)
+
+# Settled records leave the disk with the next commit, or after this; a crash before it only duplicates.
+_DELETE_DELAY_S = 0.5
+# A full queue takes new batches again when this share of it is free.
+_ROOM = 0.1
+# How long the daemon rests after a failed commit.
+_COMMIT_RETRY_S = 1.0
+# Connections of the shared HTTP session, over all destinations.
+_MAX_CONNECTIONS = 256
+
+
+class EngineBatch(Protocol):
+    """What delivery needs of `gateway._engine.Batch`."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def destination(self) -> str: ...
+    @property
+    def signal(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def items(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def opened_at(self) -> float: ...
+
+
+class BatchSource(Protocol):
+    """What delivery needs of `gateway._engine.Engine`."""
+
+    def event_fd(self) -> int: ...
+    def drain(self) -> Sequence[EngineBatch]: ...
+    def ack(self, ids: Sequence[int]) -> None: ...
+    def fail(self, ids: Sequence[int]) -> None: ...
+    def gate(self, tenant: str | None, reason: str | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The queue as operators see it."""
+
+    size: int
+    max_bytes: int
+    commits: int
+    commit_seconds: float
+    commit_errors: int
+    full: bool
+
+
+class Delivery:
+    """Owns the queue, the destinations and one courier a busy lane."""
+
+    def __init__(self, config: Config, engine: BatchSource, queue: DurableQueue) -> None:
+        self._config = config
+        self._engine = engine
+        self._queue = queue
+        self._lines: dict[Lane, LaneQueue] = {}
+        self._outlets: dict[str, Outlet] = {}
+        self._couriers: dict[Lane, tuple[Courier, asyncio.Task[None]]] = {}
+        self._arrivals: list[tuple[int, Record]] = []
+        self._deletes: list[tuple[Lane, int]] = []
+        self._work = asyncio.Event()
+        self._committer: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._resident = 0
+        """Bytes of records that are in memory only."""
+        self._full: str | None = None
+        self._commits = self._commit_errors = 0
+        self._commit_seconds = 0.0
+        self._closing = False
+
+    @classmethod
+    async def open(cls, config: Config, *, engine: BatchSource) -> "Delivery":
+        """Open the queue and resume what a former run left in it. Raises QueueError."""
+        queue = await asyncio.to_thread(DurableQueue, config.queue.dir, config.queue.max_bytes)
+        delivery = cls(config, engine, queue)
+        backlogs = await asyncio.to_thread(queue.backlog)
+        for lane, backlog in backlogs.items():
+            delivery._line(lane).resume(backlog)
+        if backlogs:
+            items = sum(backlog.items for backlog in backlogs.values())
+            log.info("resuming the queue", items=items, lanes=len(backlogs))
+        return delivery
+
+    async def start(self) -> None:
+        """Open the destinations, carry on what is queued, and take batches from the engine from now on."""
+        connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, limit_per_host=0)
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+        )
+        await self._open_outlets(self._config)
+        self._committer = asyncio.create_task(self._commit_forever(), name="queue commits")
+        asyncio.get_running_loop().add_reader(self._engine.event_fd(), self._take_batches)
+        for lane in list(self._lines):
+            self._dispatch(lane)
+
+    async def reconfigure(self, config: Config) -> None:
+        """New destinations take over. Lanes of a destination that is gone stay queued until it is back."""
+        old = self._outlets
+        self._config = config
+        couriers = list(self._couriers.values())
+        for _, task in couriers:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in couriers), return_exceptions=True)
+        await self._open_outlets(config)
+        for outlet in old.values():
+            await outlet.sender.close()
+        for lane in list(self._lines):
+            self._dispatch(lane)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Deliver what can be delivered, put the rest on disk, close everything."""
+        deadline = time.monotonic() + timeout_s
+        self._take_batches()
+        while time.monotonic() < deadline and self._busy():
+            await asyncio.sleep(0.02)
+        asyncio.get_running_loop().remove_reader(self._engine.event_fd())
+        self._closing = True
+        tasks = [task for _, task in self._couriers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._committer is not None:
+            self._committer.cancel()
+            await asyncio.gather(self._committer, return_exceptions=True)
+        try:
+            await self._spill(list(self._lines.values()))
+            await self._commit([], self._swap_deletes())
+        except QueueWriteError as error:
+            log.error("the queue cannot be written; what is in memory is lost", error=str(error))
+        for outlet in self._outlets.values():
+            await outlet.sender.close()
+        if self._session is not None:
+            await self._session.close()
+        self._queue.close()
+
+    def _busy(self) -> bool:
+        """Something is under way that waiting may finish: a commit, or a lane that is not in vain."""
+        if self._arrivals:
+            return True
+        return any(not courier.backing_off for courier, task in self._couriers.values() if not task.done())
+
+    def counters(self) -> dict[Lane, LaneCounters]:
+        """Of every lane since the start."""
+        return {lane: line.counters for lane, line in self._lines.items()}
+
+    def queue_stats(self) -> QueueStats:
+        return QueueStats(
+            size=self._size(),
+            max_bytes=self._config.queue.max_bytes,
+            commits=self._commits,
+            commit_seconds=self._commit_seconds,
+            commit_errors=self._commit_errors,
+            full=self._full is not None,
+        )
+
+    def _size(self) -> int:
+        return sum(line.counters.queued_bytes for line in self._lines.values())
+
+    def _line(self, lane: Lane) -> LaneQueue:
+        line = self._lines.get(lane)
+        if line is None:
+            line = self._lines[lane] = LaneQueue(lane)
+        return line
+
+    async def _open_outlets(self, config: Config) -> None:
+        assert self._session is not None, "start() opens the session first"  # noqa: S101
+        self._outlets = {
+            name: Outlet.of(name, open_sender(destination, self._session), destination)
+            for name, destination in config.destinations.items()
+        }
+
+    # From the engine to the queue.
+
+    def _take_batches(self) -> None:
+        """The engine has closed batches."""
+        batches = self._engine.drain()
+        if not batches:
+            return
+        arrivals = [
+            (
+                batch.id,
+                Record(
+                    Lane(batch.tenant, batch.destination, Signal(batch.signal)),
+                    batch.items,
+                    batch.generation,
+                    batch.opened_at,
+                    batch.payload,
+                ),
+            )
+            for batch in batches
+        ]
+        if self._config.queue.ack == "memory":
+            self._hold(arrivals)
+        else:
+            self._arrivals += arrivals
+            self._work.set()
+
+    def _hold(self, arrivals: list[tuple[int, Record]]) -> None:
+        """`ack: memory`: these were answered OK; they are kept in memory, and on disk only if there are too many."""
+        for _, record in arrivals:
+            line = self._line(record.lane)
+            line.take(line.assign(record), on_disk=False)
+            self._resident += record.size
+            self._dispatch(record.lane)
+        self._engine.ack([batch_id for batch_id, _ in arrivals])
+        if self._resident > self._config.queue.memory_max_bytes:
+            self._work.set()
+        if self._size() > self._config.queue.max_bytes:
+            self._close_gate("the queue is full")
+
+    async def _commit_forever(self) -> None:
+        """One commit after another; each takes everything that came during the last."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            arrivals, self._arrivals = self._arrivals, []
+            kept, refused = self._within_bound(arrivals)
+            if refused:
+                self._engine.fail([batch_id for batch_id, _ in refused])
+                self._close_gate("the queue is full")
+            assigned = [(batch_id, self._line(record.lane).assign(record)) for batch_id, record in kept]
+            deletes = self._swap_deletes()
+            try:
+                await self._commit([stored for _, stored in assigned], deletes)
+                if self._resident > self._config.queue.memory_max_bytes:
+                    await self._spill(list(self._lines.values()))
+            except QueueWriteError as error:
+                self._commit_errors += 1
+                self._deletes += deletes
+                log.error("the queue cannot be written", error=str(error))
+                self._close_gate("the queue cannot be written")
+                self._engine.fail([batch_id for batch_id, _ in assigned])
+                await asyncio.sleep(_COMMIT_RETRY_S)
+                self._work.set()
+                continue
+            for _, stored in assigned:
+                self._line(stored.record.lane).take(stored, on_disk=True)
+            if assigned:
+                self._engine.ack([batch_id for batch_id, _ in assigned])
+                for lane in {stored.record.lane for _, stored in assigned}:
+                    self._dispatch(lane)
+            self._open_gate_if_room()
+
+    def _within_bound(
+        self, arrivals: list[tuple[int, Record]]
+    ) -> tuple[list[tuple[int, Record]], list[tuple[int, Record]]]:
+        """What the queue has room for, oldest first, and the rest."""
+        room = self._config.queue.max_bytes - self._size()
+        for index, (_, record) in enumerate(arrivals):
+            room -= record.size
+            if room < 0:
+                return arrivals[:index], arrivals[index:]
+        return arrivals, []
+
+    async def _commit(self, puts: list[Stored], deletes: list[tuple[Lane, int]]) -> None:
+        if not puts and not deletes:
+            return
+        started = time.monotonic()
+        pairs = [(stored.sequence, stored.record) for stored in puts]
+        await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+        self._commits += 1
+        self._commit_seconds += time.monotonic() - started
+
+    async def _spill(self, lines: list[LaneQueue]) -> None:
+        """Write what is in memory only to disk."""
+        spilled = [(line, list(line.in_memory)) for line in lines if line.in_memory]
+        await self._commit([stored for _, records in spilled for stored in records], [])
+        for line, records in spilled:
+            self._resident -= sum(stored.record.size for stored in records)
+            settled = line.moved_to_disk(records)
+            # Those settled during the commit were taken off the resident bytes already.
+            gone = set(settled)
+            self._resident += sum(stored.record.size for stored in records if stored.sequence in gone)
+            self._forget(line.lane, settled)
+
+    def _swap_deletes(self) -> list[tuple[Lane, int]]:
+        deletes, self._deletes = self._deletes, []
+        return deletes
+
+    def _forget(self, lane: Lane, sequences: list[int]) -> None:
+        """These may leave the disk, soon."""
+        if not sequences:
+            return
+        if not self._deletes and not self._closing:
+            asyncio.get_running_loop().call_later(_DELETE_DELAY_S, self._work.set)
+        self._deletes += [(lane, sequence) for sequence in sequences]
+
+    def _close_gate(self, reason: str) -> None:
+        if self._full != reason:
+            self._full = reason
+            log.warning("requests are refused", reason=reason)
+            self._engine.gate(None, reason)
+
+    def _open_gate_if_room(self) -> None:
+        if self._full is not None and self._size() <= self._config.queue.max_bytes * (1 - _ROOM):
+            self._full = None
+            log.info("requests are taken again")
+            self._engine.gate(None, None)
+
+    # From the queue to the backends.
+
+    def _dispatch(self, lane: Lane) -> None:
+        """Make sure that somebody carries this lane's records."""
+        running = self._couriers.get(lane)
+        outlet = self._outlets.get(lane.destination)
+        if self._closing or outlet is None or (running is not None and not running[1].done()):
+            return
+        line = self._lines[lane]
+        if line.empty:
+            return
+        courier = Courier(self._queue, line, outlet)
+        task = asyncio.create_task(self._carry(courier, line), name=f"courier {lane}")
+        self._couriers[lane] = (courier, task)
+
+    async def _carry(self, courier: Courier, line: LaneQueue) -> None:
+        courier.on_settled = lambda records, deletes: self._settled(line.lane, records, deletes)
+        try:
+            with suppress(asyncio.CancelledError):
+                await courier.run()
+        except Exception:
+            # A bug must not strand the lane for ever: it is tried again with the next batch, and seen in the log.
+            log.exception("a courier failed", tenant_id=line.lane.tenant, destination=line.lane.destination)
+
+    def _settled(self, lane: Lane, records: list[Stored], deletes: list[int]) -> None:
+        """A courier delivered or dropped these."""
+        on_disk = set(deletes)
+        self._resident -= sum(stored.record.size for stored in records if stored.sequence not in on_disk)
+        self._forget(lane, deletes)
+        self._open_gate_if_room()

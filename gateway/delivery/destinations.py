@@ -1,0 +1,47 @@
+"""The registry of destination kinds: one line each."""
+
+from collections.abc import Sequence
+from typing import Protocol, assert_never
+
+import aiohttp
+
+from gateway.config.models import (
+    Destination,
+    FileDestination,
+    LokiDestination,
+    OtlpDestination,
+    RemoteWriteDestination,
+)
+from gateway.delivery.file import File
+from gateway.delivery.loki import Loki
+from gateway.delivery.otlp_grpc import OtlpGrpc
+from gateway.delivery.otlp_http import OtlpHttp
+from gateway.delivery.outcome import Outcome
+from gateway.delivery.remote_write import RemoteWrite
+from gateway.types import Lane
+
+
+class Sender(Protocol):
+    """One destination. `send` raises nothing: whatever goes wrong is an outcome."""
+
+    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+        """Deliver the parts, which join to one request in the destination's format."""
+
+    async def close(self) -> None:
+        """Give up connections."""
+
+
+def open_sender(config: Destination, session: aiohttp.ClientSession) -> Sender:
+    match config:
+        case RemoteWriteDestination():
+            return RemoteWrite(config, session)
+        case LokiDestination():
+            return Loki(config, session)
+        case OtlpDestination(protocol="grpc"):
+            return OtlpGrpc(config)
+        case OtlpDestination():
+            return OtlpHttp(config, session)
+        case FileDestination():
+            return File(config)
+        case _:
+            assert_never(config)

@@ -1,0 +1,98 @@
+"""Requests to HTTP backends: one way to send, one way to fail."""
+
+import asyncio
+import io
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from gateway._engine import compress
+from gateway.config.models import ClientTls, NetworkDestination
+from gateway.delivery.outcome import Outcome, Retry
+from gateway.types import Lane
+
+# Below it, compressing takes less time than handing the work to a thread.
+_COMPRESS_INLINE_BYTES = 64 << 10
+# What is read of an answer: enough for a status or a partial_success, whatever the backend sends.
+_MAX_ANSWER_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """A backend's answer, its body cut to a bound."""
+
+    status: int
+    headers: "aiohttp.typedefs.CIMultiDictProxy[str]"
+    body: bytes
+
+
+class HttpSender:
+    """Sends to one destination over the shared session."""
+
+    def __init__(self, session: aiohttp.ClientSession, config: NetworkDestination) -> None:
+        self._session = session
+        self._config = config
+        self._timeout = aiohttp.ClientTimeout(total=config.timeout)
+        self._ssl = client_ssl(config.tls)
+        self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+        if config.bearer_token is not None:
+            self._headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"
+        if config.basic_auth is not None:
+            password = config.basic_auth.password.get_secret_value()
+            self._headers["Authorization"] = aiohttp.encode_basic_auth(config.basic_auth.username, password)
+
+    async def post(
+        self,
+        url: str,
+        lane: Lane,
+        parts: Sequence[bytes],
+        *,
+        codec: str,
+        headers: dict[str, str],
+        judge: Callable[[HttpAnswer], Outcome],
+    ) -> Outcome:
+        """Join and compress `parts`, send them, and let `judge` say what the answer means. No answer: retry."""
+        body = await pack(codec, parts)
+        headers = {**self._headers, **headers}
+        if self._config.tenant_header is not None:
+            headers[self._config.tenant_header] = lane.tenant
+        try:
+            async with self._session.post(
+                url,
+                data=aiohttp.BytesIOPayload(io.BytesIO(body)),
+                headers=headers,
+                timeout=self._timeout,
+                ssl=self._ssl,
+                allow_redirects=False,
+            ) as response:
+                return judge(
+                    HttpAnswer(response.status, response.headers, await response.content.read(_MAX_ANSWER_BYTES))
+                )
+        except TimeoutError:
+            return Retry("timeout")
+        except aiohttp.ClientSSLError:
+            return Retry("tls_error")
+        except (aiohttp.ClientError, OSError):
+            return Retry("connection_error")
+
+
+async def pack(codec: str, parts: Sequence[bytes]) -> bytes:
+    """Join and compress; large work goes to a thread, where it does not hold the GIL."""
+    if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
+        return compress(codec, parts)  # type: ignore[arg-type]
+    return await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)
+
+
+def client_ssl(tls: ClientTls) -> ssl.SSLContext | bool:
+    """True: verify with the system's CAs."""
+    if tls == ClientTls():
+        return True
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

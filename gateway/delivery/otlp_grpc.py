@@ -1,0 +1,98 @@
+"""OTLP over gRPC, bytes in and bytes out. Source: OTLP specification (OTLP/gRPC response, failures, throttling)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+
+from gateway.config.models import OtlpDestination
+from gateway.delivery.http import pack
+from gateway.delivery.otlp_status import rejected_items, retry_delay_s
+from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.types import Lane, Signal
+
+_METHODS = {
+    Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+    Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    Signal.LOGS: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+}
+# The specification's list. RESOURCE_EXHAUSTED only with RetryInfo.
+_RETRYABLE = frozenset(
+    {
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", 1 << 20),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.enable_retries", 0),
+    # A backend that comes back is noticed by the next attempt, whose pace our own backoff sets.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class OtlpGrpc:
+    """A receiver of OTLP/gRPC."""
+
+    def __init__(self, config: OtlpDestination) -> None:
+        url = urlsplit(config.endpoint)
+        target = url.netloc if url.port else f"{url.netloc}:{443 if url.scheme == 'https' else 80}"
+        if url.scheme == "https":
+            self._channel = grpc.aio.secure_channel(target, _credentials(config), options=_OPTIONS)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        self._calls = {signal: self._channel.unary_unary(method) for signal, method in _METHODS.items()}
+        self._timeout = config.timeout
+        self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
+        self._tenant_header = config.tenant_header.lower() if config.tenant_header else None
+        self._metadata = tuple((name.lower(), value.get_secret_value()) for name, value in config.headers.items())
+        if config.bearer_token is not None:
+            self._metadata += (("authorization", f"Bearer {config.bearer_token.get_secret_value()}"),)
+
+    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+        body = parts[0] if len(parts) == 1 else await pack("identity", parts)
+        metadata = self._metadata
+        if self._tenant_header is not None:
+            metadata += ((self._tenant_header, lane.tenant),)
+        try:
+            response = await self._calls[lane.signal](
+                body, timeout=self._timeout, metadata=metadata, compression=self._compression
+            )
+        except grpc.aio.AioRpcError as error:
+            return judge(error.code(), _status_details(error))
+        return Delivered(rejected_items(response))
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def judge(code: grpc.StatusCode, status: bytes) -> Outcome:
+    """What a refusal means; `status` is the google.rpc.Status that came with it, or empty."""
+    reason = f"grpc_{code.name.lower()}"
+    delay_s = retry_delay_s(status)
+    if code in _RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None):
+        return Retry(reason, delay_s)
+    return Refused(reason)
+
+
+def _status_details(error: grpc.aio.AioRpcError) -> bytes:
+    for name, value in error.trailing_metadata() or ():
+        if name == "grpc-status-details-bin" and isinstance(value, bytes):
+            return value
+    return b""
+
+
+def _credentials(config: OtlpDestination) -> grpc.ChannelCredentials:
+    def read(path: Path | None) -> bytes | None:
+        return path.read_bytes() if path is not None else None
+
+    return grpc.ssl_channel_credentials(read(config.tls.ca_file), read(config.tls.key_file), read(config.tls.cert_file))

@@ -1,0 +1,93 @@
+"""One batch as it lies in the queue: a msgpack header, then the payload as the destination wants it, uncompressed."""
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+import msgpack
+
+from gateway.types import Lane, Signal
+
+FORMAT_VERSION = 1
+_LENGTH = struct.Struct(">H")
+_SEQUENCE = struct.Struct(">Q")
+
+
+class CorruptRecordError(Exception):
+    """A record whose checksum, or whose frame, is not right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A batch of one lane. `items` is what the backend counts, `opened_at` Unix seconds of its first item."""
+
+    lane: Lane
+    items: int
+    generation: int
+    opened_at: float
+    payload: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
+
+def key(lane: Lane, sequence: int) -> bytes:
+    """Keys of one lane sort by sequence, oldest first."""
+    return lane_prefix(lane) + _SEQUENCE.pack(sequence)
+
+
+def lane_prefix(lane: Lane) -> bytes:
+    """What all keys of a lane begin with. NUL can be in none of the three names."""
+    return f"{lane.tenant}\0{lane.destination}\0{lane.signal}\0".encode()
+
+
+def parse_key(raw: bytes) -> tuple[Lane, int]:
+    """The lane and the sequence of a key. Raises CorruptRecordError."""
+    try:
+        tenant, destination, signal, _ = raw[: -_SEQUENCE.size].decode().split("\0")
+        (sequence,) = _SEQUENCE.unpack(raw[-_SEQUENCE.size :])
+        return Lane(tenant, destination, Signal(signal)), sequence
+    except (ValueError, struct.error) as error:
+        raise CorruptRecordError("a key of the queue is not one of ours") from error
+
+
+def encode(record: Record) -> bytes:
+    """The frame: length of the header, header, payload."""
+    header = msgpack.packb(
+        {
+            "v": FORMAT_VERSION,
+            "items": record.items,
+            "generation": record.generation,
+            "opened_at": record.opened_at,
+            "crc32": zlib.crc32(record.payload),
+        }
+    )
+    return b"".join((_LENGTH.pack(len(header)), header, record.payload))
+
+
+def decode(lane: Lane, frame: bytes) -> Record:
+    """Undo `encode`. Raises CorruptRecordError."""
+    header, body = _split(frame)
+    payload = frame[body:]
+    if zlib.crc32(payload) != header["crc32"]:
+        raise CorruptRecordError("the checksum of a record is wrong")
+    return Record(lane, header["items"], header["generation"], header["opened_at"], payload)
+
+
+def decode_items(frame: bytes) -> tuple[int, float]:
+    """Items and opening time, from the header alone. Raises CorruptRecordError."""
+    header, _ = _split(frame)
+    return header["items"], header["opened_at"]
+
+
+def _split(frame: bytes) -> tuple[dict[str, int], int]:
+    try:
+        (length,) = _LENGTH.unpack_from(frame)
+        body = _LENGTH.size + length
+        header = msgpack.unpackb(frame[_LENGTH.size : body])
+        if header["v"] != FORMAT_VERSION or not {"items", "generation", "opened_at", "crc32"} <= header.keys():
+            raise CorruptRecordError(f"a record has format {header['v']}, not {FORMAT_VERSION}")
+    except (struct.error, ValueError, TypeError, KeyError, msgpack.UnpackException) as error:
+        raise CorruptRecordError("a record has no readable header") from error
+    return header, body

@@ -1,0 +1,40 @@
+"""Prometheus remote write 1.0. Source: Prometheus Remote-Write 1.0 specification."""
+
+from collections.abc import Sequence
+
+import aiohttp
+
+from gateway.config.models import RemoteWriteDestination
+from gateway.delivery.http import HttpAnswer, HttpSender
+from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
+from gateway.types import Lane
+
+_HEADERS = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+    "User-Agent": "telemetry-gateway",
+}
+
+
+class RemoteWrite:
+    """A receiver of remote write."""
+
+    def __init__(self, config: RemoteWriteDestination, session: aiohttp.ClientSession) -> None:
+        self._url = config.url
+        self._sender = HttpSender(session, config)
+
+    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+        return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)
+
+    async def close(self) -> None:
+        """Nothing of its own is open."""
+
+
+def judge(answer: HttpAnswer) -> Outcome:
+    """5xx and 429 are to be retried; another 4xx never."""
+    if 200 <= answer.status < 300:
+        return Delivered()
+    if answer.status == 429 or answer.status >= 500:
+        return Retry(f"http_{answer.status}", retry_after_s(answer.headers))
+    return Refused(f"http_{answer.status}")

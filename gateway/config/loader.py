@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config.document import Document, KeyPath, parse
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError, Problem, dotted
-from gateway.config.document import Document, KeyPath, parse
 
 # Keys that users of such software look for, and where they stand here or when they come.
 _LATER = {

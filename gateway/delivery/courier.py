@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gateway.config.models import FileDestination, NetworkDestination, Retry as RetryConfig
+from gateway.config.models import FileDestination, NetworkDestination
+from gateway.config.models import Retry as RetryConfig
 from gateway.delivery.destinations import Sender
 from gateway.delivery.lane_queue import CorruptHead, LaneQueue
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry

@@ -3,8 +3,9 @@
 import asyncio
 import io
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import aiohttp
 
@@ -12,6 +13,8 @@ from gateway._engine import compress
 from gateway.config.models import ClientTls, NetworkDestination
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.types import Lane
+
+Codec = Literal["identity", "snappy", "gzip", "zstd"]
 
 # Below it, compressing takes less time than handing the work to a thread.
 _COMPRESS_INLINE_BYTES = 64 << 10
@@ -24,7 +27,7 @@ class HttpAnswer:
     """A backend's answer, its body cut to a bound."""
 
     status: int
-    headers: "aiohttp.typedefs.CIMultiDictProxy[str]"
+    headers: Mapping[str, str]
     body: bytes
 
 
@@ -49,7 +52,7 @@ class HttpSender:
         lane: Lane,
         parts: Sequence[bytes],
         *,
-        codec: str,
+        codec: Codec,
         headers: dict[str, str],
         judge: Callable[[HttpAnswer], Outcome],
     ) -> Outcome:
@@ -78,10 +81,10 @@ class HttpSender:
             return Retry("connection_error")
 
 
-async def pack(codec: str, parts: Sequence[bytes]) -> bytes:
+async def pack(codec: Codec, parts: Sequence[bytes]) -> bytes:
     """Join and compress; large work goes to a thread, where it does not hold the GIL."""
     if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
-        return compress(codec, parts)  # type: ignore[arg-type]
+        return compress(codec, parts)
     return await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)
 
 

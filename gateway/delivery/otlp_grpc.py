@@ -50,7 +50,9 @@ class OtlpGrpc:
             self._channel = grpc.aio.secure_channel(target, _credentials(config), options=_OPTIONS)
         else:
             self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._calls = {signal: self._channel.unary_unary(method) for signal, method in _METHODS.items()}
+        self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
+            signal: self._channel.unary_unary(method) for signal, method in _METHODS.items()
+        }
         self._timeout = config.timeout
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._tenant_header = config.tenant_header.lower() if config.tenant_header else None

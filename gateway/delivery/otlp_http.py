@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import aiohttp
 
 from gateway.config.models import OtlpDestination
-from gateway.delivery.http import HttpAnswer, HttpSender
+from gateway.delivery.http import Codec, HttpAnswer, HttpSender
 from gateway.delivery.otlp_status import rejected_items
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.types import Lane
@@ -20,7 +20,7 @@ class OtlpHttp:
 
     def __init__(self, config: OtlpDestination, session: aiohttp.ClientSession) -> None:
         self._endpoint = config.endpoint.rstrip("/")
-        self._codec = "identity" if config.compression == "none" else config.compression
+        self._codec: Codec = "identity" if config.compression == "none" else config.compression
         self._headers = _HEADERS if self._codec == "identity" else {**_HEADERS, "Content-Encoding": self._codec}
         self._sender = HttpSender(session, config)
 

@@ -109,7 +109,7 @@ class DurableQueue:
         return lanes
 
     def commit(self, puts: Sequence[tuple[int, Record]], deletes: Sequence[tuple[Lane, int]]) -> int:
-        """Keep records at their sequences and forget others, all or nothing; the bytes added. Raises QueueWriteError."""
+        """Keep records at their sequences, forget others, all or nothing; the bytes added. Raises QueueWriteError."""
         added = 0
         try:
             with self._env.begin(db=self._records, write=True) as transaction:

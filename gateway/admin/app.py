@@ -1,0 +1,144 @@
+"""The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, exposition
+from prometheus_client.registry import Collector
+
+from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
+from gateway.admin.metrics import DaemonState
+from gateway.config.models import ServerTls
+
+log = structlog.get_logger(__name__)
+
+_MAX_BODY_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """Whether a reload worked, and if not, every reason."""
+
+    ok: bool
+    messages: tuple[str, ...] = ()
+
+
+@dataclass
+class AdminApp:
+    """What the handlers need of the daemon. `gatekeeper` is replaced by a reload."""
+
+    gatekeeper: Gatekeeper
+    state: DaemonState
+    checks: Callable[[], dict[str, bool]]
+    """Readiness, by part."""
+    collector: Callable[[str | None], Collector]
+    """Makes the collector for one tenant, or for an operator."""
+    reload: Callable[[], Awaitable[ReloadResult]]
+    failures: FailureLimiter = field(default_factory=FailureLimiter)
+
+    def application(self) -> web.Application:
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_harden])
+        app.router.add_get("/-/healthy", self.healthy)
+        app.router.add_get("/-/ready", self.ready)
+        for path in ("/metrics", "/_metrics"):
+            app.router.add_get(path, self.metrics)
+        for method in ("POST", "PUT"):
+            app.router.add_route(method, "/-/reload", self.reload_now)
+        return app
+
+    async def healthy(self, _request: web.Request) -> web.Response:
+        return web.Response(text="healthy\n")
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """Ready means that requests are accepted, not that backends are up."""
+        checks = self.checks()
+        ready = all(checks.values())
+        body = orjson.dumps({"ready": ready, "checks": checks})
+        return web.Response(body=body, status=200 if ready else 503, content_type="application/json")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        viewer = self._admit(request)
+        registry = CollectorRegistry()
+        registry.register(self.collector(viewer.tenant))
+        if viewer.tenant is None:
+            ProcessCollector(registry=registry)
+            GCCollector(registry=registry)
+            PlatformCollector(registry=registry)
+        generate, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+        response = web.Response(body=generate(registry), headers={"Content-Type": content_type})
+        response.enable_compression()
+        return response
+
+    async def reload_now(self, request: web.Request) -> web.Response:
+        viewer = self._admit(request)
+        if viewer.tenant is not None:
+            raise web.HTTPForbidden(text="only an operator's credential may reload\n")
+        result = await self.reload()
+        text = "\n".join(result.messages or ("reloaded",)) + "\n"
+        return web.Response(text=text, status=200 if result.ok else 400)
+
+    def _admit(self, request: web.Request) -> Viewer:
+        address = request.remote or "?"
+        if self.failures.blocked(address):
+            self.state.admin_denied += 1
+            raise web.HTTPTooManyRequests(
+                text="too many failed attempts; wait a minute\n", headers={"Retry-After": "60"}
+            )
+        viewer = self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
+        if viewer is not None:
+            return viewer
+        self.state.admin_denied += 1
+        self.failures.failed(address)
+        log.warning("access to the admin port was denied", path=request.path, address=address)
+        if self.gatekeeper.closed:
+            raise web.HTTPForbidden(text="no credential is configured, so nobody may look; add admin.tokens\n")
+        raise web.HTTPUnauthorized(
+            text="a bearer token or basic credentials are needed (admin.tokens, admin.basic)\n",
+            headers={"WWW-Authenticate": 'Bearer realm="gateway", Basic realm="gateway"'},
+        )
+
+
+def _certificate_subject(request: web.Request) -> str | None:
+    """The common name of a verified client certificate."""
+    transport = request.transport
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    certificate = connection.getpeercert() if connection is not None else None
+    if not certificate:
+        return None
+    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    return names[0] if names else "client certificate"
+
+
+@web.middleware
+async def _harden(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:
+        _security_headers(error)
+        raise
+    _security_headers(response)
+    return response
+
+
+def _security_headers(response: web.StreamResponse) -> None:
+    response.headers["Server"] = "gateway"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+def server_ssl(tls: ServerTls | None) -> ssl.SSLContext | None:
+    """The admin port's TLS; a client certificate is asked for, and one that is shown must be good."""
+    if tls is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.cert_file, tls.key_file)
+    if tls.client_ca_file is not None:
+        context.load_verify_locations(tls.client_ca_file)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

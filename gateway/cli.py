@@ -1,0 +1,198 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` is quick."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="gateway",
+    help="One daemon between your services and Prometheus, Loki and Jaeger: it knows tenants, holds quotas, masks, "
+    "relabels, samples, and loses nothing.\n\nSee it work:  gateway demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(help="Make API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+EXIT_USAGE = 2
+
+ConfigFile = Annotated[Path, typer.Option("-c", "--config", envvar="GATEWAY_CONFIG", help="The configuration file.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from gateway._engine import version
+
+        typer.echo(f"gateway {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options of every command."""
+
+
+@app.command(epilog="Example:  gateway run -c config/gateway.yaml")
+def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
+    """Run the daemon. Checks the configuration first; exit code 2 if it, a port or a folder is not usable."""
+    from gateway.config.check import load_checked
+    from gateway.config.problems import ConfigError
+    from gateway.daemon import run as run_daemon
+    from gateway.daemon import try_policy
+
+    try:
+        checked, warnings = load_checked(config, try_policy)
+    except ConfigError as error:
+        typer.echo("\n".join(f"✗ {problem}" for problem in error.problems), err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    for warning in warnings:
+        typer.echo(f"! {warning}", err=True)
+    raise typer.Exit(run_daemon(checked, config))
+
+
+@app.command(epilog="Example:  gateway check -c config/gateway.yaml --format json")
+def check(
+    config: ConfigFile = Path("config/gateway.yaml"),
+    format: Annotated[str, typer.Option(help="text, or json: one problem a line.")] = "text",  # noqa: A002
+    deny_warnings: Annotated[bool, typer.Option("--deny-warnings", help="Treat warnings as errors.")] = False,
+) -> None:
+    """Say everything that is wrong with a configuration, with file, line and what to do. Exit code 0 or 2."""
+    from gateway.config.check import load_checked
+    from gateway.config.problems import ConfigError
+    from gateway.daemon import try_policy
+
+    try:
+        checked, problems = load_checked(config, try_policy)
+    except ConfigError as error:
+        problems, failed = error.problems, True
+    else:
+        failed = deny_warnings and bool(problems)
+    for problem in problems:
+        mark = "!" if problem.severity == "warning" else "✗"
+        typer.echo(problem.as_json() if format == "json" else f"{mark} {problem}")
+    if failed:
+        raise typer.Exit(EXIT_USAGE)
+    if format != "json":
+        typer.echo(f"✓ {config}: {len(checked.tenants)} tenants, {len(checked.destinations)} destinations")
+
+
+@app.command(epilog="Example:  gateway init gateway.yaml && gateway run -c gateway.yaml")
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("gateway.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")] = False,
+) -> None:
+    """Write a commented configuration with one tenant, and show its key once."""
+    from urllib.parse import quote
+
+    from gateway.config.starter import starter_config
+    from gateway.identity.api_keys import new_key
+
+    if path.exists() and not force:
+        typer.echo(f"{path} exists; name another file, or overwrite it with --force", err=True)
+        raise typer.Exit(EXIT_USAGE)
+    key = new_key()
+    try:
+        path.write_text(starter_config(key), encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"cannot write {path}: {error.strerror}", err=True)
+        raise typer.Exit(EXIT_USAGE) from None
+    typer.echo(f"wrote {path}\n\nThe key of tenant acme, shown this once:  {key.key}\n\nPoint an application here:")
+    typer.echo("  export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317")
+    typer.echo(f'  export OTEL_EXPORTER_OTLP_HEADERS="authorization={quote(f"Bearer {key.key}")}"')
+    typer.echo(f"\nNext:  gateway run -c {path}")
+
+
+@keys.command("new", epilog="Example:  gateway keys new --tenant acme")
+def keys_new(tenant: Annotated[str, typer.Option(help="Whose key it is; for the lines to paste.")] = "acme") -> None:
+    """Make a key; the configuration gets its hash only."""
+    from gateway.identity.api_keys import new_key
+
+    key = new_key()
+    typer.echo(f"key, shown this once:  {key.key}\n\nfor the configuration:")
+    typer.echo(f'tenants:\n  {tenant}:\n    api_keys:\n      - {{id: "{key.id}", sha256: "{key.sha256}"}}')
+
+
+@app.command(epilog="Example:  gateway send traces --key $KEY --count 10 --items 100")
+def send(
+    signal: Annotated[str, typer.Argument(help="traces, metrics or logs.")] = "traces",
+    endpoint: Annotated[str, typer.Option(envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Of the gateway.")] = (
+        "http://127.0.0.1:4317"
+    ),
+    protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
+    key: Annotated[str | None, typer.Option(envvar="GATEWAY_KEY", help="An API key.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Requests.")] = 1,
+    items: Annotated[int, typer.Option(min=1, help="Items in each.")] = 10,
+    pii: Annotated[bool, typer.Option("--pii", help="Plant e-mails and card numbers.")] = False,
+) -> None:
+    """Send generated OTLP and show the answers."""
+    from gateway.send.command import run as run_send
+
+    raise typer.Exit(run_send(signal, endpoint, protocol, key, count, items, pii))
+
+
+@app.command(epilog="Example:  gateway demo")
+def demo(
+    seconds: Annotated[float, typer.Option(min=4, max=600, help="How long traffic flows.")] = 10.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running for your own application.")] = False,
+) -> None:
+    """Gateway, backends' stand-in and three tenants of real SDK traffic in one go. Needs nothing else."""
+    from gateway.demo.command import run as run_demo
+
+    raise typer.Exit(run_demo(seconds, keep))
+
+
+@app.command(epilog="Example:  gateway sink --store received.jsonl")
+def sink(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="Remote write, Loki push and OTLP/HTTP.")] = 19291,
+    grpc_port: Annotated[int, typer.Option(help="OTLP/gRPC.")] = 14327,
+    store: Annotated[Path | None, typer.Option(help="Keep what arrives, as JSON lines.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show what arrives.")] = False,
+) -> None:
+    """Stand in for Prometheus, Loki and Jaeger: receive, decode, show and store what arrives."""
+    from gateway.sink.command import run as run_sink
+
+    raise typer.Exit(run_sink(host, http_port, grpc_port, store, not quiet))
+
+
+@app.command(epilog="Example:  gateway schema > gateway.schema.json")
+def schema() -> None:
+    """Print the JSON Schema of the configuration."""
+    from gateway.config.schema import json_schema
+
+    typer.echo(json_schema(), nl=False)
+
+
+@app.command(epilog="Example:  gateway health --url http://127.0.0.1:9464")
+def health(
+    url: Annotated[str, typer.Option(envvar="GATEWAY_ADMIN_URL", help="Of the admin port.")] = "http://127.0.0.1:9464",
+) -> None:
+    """Ask a running gateway whether it is ready. Exit code 0 or 1; for health checks of containers."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=5) as response:  # noqa: S310 - the operator's own URL
+            typer.echo(response.read().decode())
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        typer.echo(f"not ready: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """Entry point of the `gateway` command."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    try:
+        app()
+    except BrokenPipeError:
+        # Whoever read our output has gone; that is not an error.
+        sys.stderr.close()

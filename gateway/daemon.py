@@ -1,0 +1,275 @@
+"""The daemon: builds the parts, starts them, reloads, drains, stops."""
+
+import asyncio
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway import logs, systemd
+from gateway._engine import Engine, version
+from gateway.admin.app import AdminApp, ReloadResult, server_ssl
+from gateway.admin.auth import Gatekeeper
+from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.config.check import load_checked
+from gateway.config.models import Config, ServerTls
+from gateway.config.problems import ConfigError
+from gateway.delivery.delivery import Delivery
+from gateway.delivery.queue import QueueError
+from gateway.policy.compiler import compile_table
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
+_BACKLOG = 1024
+# What cannot change while the daemon runs.
+_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes")
+
+
+class StartError(Exception):
+    """The daemon cannot start; the message says why and what to do. Nothing is listening."""
+
+
+def run(config: Config, config_path: Path) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code. `config` has passed `check`."""
+    logs.configure(config.log.level, config.log.format)
+    return uvloop.run(Daemon(config, config_path).run())
+
+
+def try_policy(config: Config) -> None:
+    """Compile the policy as the engine will. Raises ValueError with what the engine says."""
+    engine = _engine(config, threads=1)
+    try:
+        engine.apply(compile_table(config, 1))
+    finally:
+        engine.stop()
+
+
+class Daemon:
+    """One process: the engine, delivery and the admin port."""
+
+    def __init__(self, config: Config, config_path: Path) -> None:
+        self.config = config
+        self.config_path = config_path
+        self.state = DaemonState(version=version())
+        self.draining = False
+        self.stop_signals = 0
+        self.stopped = asyncio.Event()
+
+    async def run(self) -> int:
+        try:
+            sockets = Sockets.bind(self.config)
+            self.engine = _engine(self.config, threads=self.config.listen.threads)
+            self.delivery = await Delivery.open(self.config, engine=self.engine)
+        except (StartError, QueueError) as error:
+            log.error(str(error))
+            return EXIT_CONFIG
+        self.apply(self.config)
+        await self.delivery.start()
+        try:
+            self.listen(sockets)
+        except (ValueError, OSError) as error:
+            log.error(f"cannot serve TLS with listen.tls: {error}")
+            return EXIT_CONFIG
+        runner = await self.serve_admin(sockets)
+        self.handle_signals()
+        self.announce(sockets)
+        await self.stopped.wait()
+        await self.drain()
+        await runner.cleanup()
+        self.engine.stop()
+        log.info("stopped")
+        return EXIT_OK
+
+    # Start.
+
+    def apply(self, config: Config) -> None:
+        """Make `config` the policy, as the next generation."""
+        self.state.generation += 1
+        self.engine.apply(compile_table(config, self.state.generation))
+        self.state.reload_success_at = time.time()
+        self.state.reload_successful = True
+
+    def listen(self, sockets: "Sockets") -> None:
+        tls = self.config.listen.tls
+        self.engine.listen("grpc", sockets.grpc.detach(), **_pem(tls))
+        self.engine.listen("http", sockets.http.detach(), **_pem(tls))
+
+    async def serve_admin(self, sockets: "Sockets") -> web.AppRunner:
+        self.admin = AdminApp(
+            gatekeeper=Gatekeeper(self.config.admin),
+            state=self.state,
+            checks=self.readiness,
+            collector=self.collector,
+            reload=self.reload,
+        )
+        runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.SockSite(runner, sockets.admin, ssl_context=server_ssl(self.config.admin.tls)).start()
+        return runner
+
+    def handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.on_stop_signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn_reload())
+
+    def announce(self, sockets: "Sockets") -> None:
+        log.info(
+            "listening",
+            grpc=sockets.grpc_address,
+            http=sockets.http_address,
+            admin=sockets.admin_address,
+            tenants=len(self.config.tenants),
+            destinations=sorted(self.config.destinations),
+            policy_generation=self.state.generation,
+            version=self.state.version,
+        )
+        systemd.notify("READY=1")
+
+    # While it runs.
+
+    def readiness(self) -> dict[str, bool]:
+        return {
+            "listening": not self.draining,
+            "policy": self.state.generation > 0,
+            "queue": not self.delivery.queue_stats().full,
+        }
+
+    def collector(self, tenant: str | None) -> GatewayCollector:
+        def queue() -> QueueView:
+            stats = self.delivery.queue_stats()
+            return QueueView(
+                stats.size, stats.max_bytes, stats.commits, stats.commit_seconds, stats.commit_errors, stats.full
+            )
+
+        return GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+
+    def spawn_reload(self) -> None:
+        self.reload_task = asyncio.create_task(self.reload())
+
+    async def reload(self) -> ReloadResult:
+        """Swap in the file's present content; if it is not usable, the old configuration stays."""
+        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
+        except ConfigError as error:
+            self.state.reload_successful = False
+            messages = tuple(str(problem) for problem in error.problems)
+            log.error("the configuration was not reloaded; the old one stays", problems=messages)
+            systemd.notify("READY=1")
+            return ReloadResult(ok=False, messages=messages)
+        fixed = [key for key in _FIXED_KEYS if _value(config, key) != _value(self.config, key)]
+        if fixed:
+            log.warning("these keys change at the next start only", keys=fixed)
+        config = config.model_copy(
+            update={
+                "listen": self.config.listen,
+                "queue": config.queue.model_copy(
+                    update={name: getattr(self.config.queue, name) for name in ("dir", "ack", "max_bytes")}
+                ),
+            }
+        )
+        self.apply(config)
+        await self.delivery.reconfigure(config)
+        self.admin.gatekeeper = Gatekeeper(config.admin)
+        self.config = config
+        log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
+        systemd.notify("READY=1")
+        notes = tuple(str(warning) for warning in warnings)
+        return ReloadResult(ok=True, messages=(*notes, *(f"{key} changes at the next start only" for key in fixed)))
+
+    # Stop.
+
+    def on_stop_signal(self) -> None:
+        self.stop_signals += 1
+        if self.stop_signals > 1:
+            log.warning("stopping at once")
+            raise SystemExit(EXIT_RUNTIME)
+        self.stopped.set()
+
+    async def drain(self) -> None:
+        """Accept nothing new, finish what is under way, deliver or persist everything."""
+        deadline = time.monotonic() + self.config.drain_timeout
+        self.draining = True
+        systemd.notify("STOPPING=1")
+        log.info("draining", timeout_s=self.config.drain_timeout)
+        self.engine.close_listeners()
+        while True:
+            self.engine.flush()
+            await asyncio.sleep(0.01)
+            snapshot = orjson.loads(self.engine.snapshot())
+            if snapshot["active_requests"] == 0 and snapshot["handed_out_batches"] == 0:
+                break
+            if time.monotonic() > deadline:
+                log.warning("requests were still under way at the end", requests=snapshot["active_requests"])
+                break
+        await self.delivery.drain(max(0.1, deadline - time.monotonic()))
+
+
+@dataclass
+class Sockets:
+    """The three ports, bound before anything else starts, so that a taken one stops the start."""
+
+    grpc: socket.socket
+    http: socket.socket
+    admin: socket.socket
+    grpc_address: str
+    http_address: str
+    admin_address: str
+
+    @classmethod
+    def bind(cls, config: Config) -> "Sockets":
+        """Raises StartError."""
+        grpc = _bind(config.listen.grpc, "listen.grpc")
+        http = _bind(config.listen.http, "listen.http")
+        admin = _bind(config.admin.address, "admin.address")
+        return cls(grpc, http, admin, _name(grpc), _name(http), _name(admin))
+
+
+def _bind(address: str, key: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
+
+
+def _name(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _engine(config: Config, *, threads: int) -> Engine:
+    return Engine(
+        threads=threads,
+        max_request_bytes=config.listen.max_request_bytes,
+        max_inflight_bytes=config.listen.max_inflight_bytes,
+        max_connections=config.listen.max_connections,
+    )
+
+
+def _pem(tls: ServerTls | None) -> dict[str, bytes | None]:
+    if tls is None:
+        return {}
+    return {
+        "certificate": tls.cert_file.read_bytes(),
+        "private_key": tls.key_file.read_bytes(),
+        "client_ca": tls.client_ca_file.read_bytes() if tls.client_ca_file is not None else None,
+    }
+
+
+def _value(config: Config, dotted: str) -> object:
+    value: object = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value

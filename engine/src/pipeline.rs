@@ -70,7 +70,7 @@ pub fn process(
     let rewritten = resource::rewrite(signal, &masked, &tenant.state.id, &rules.resource_rules, &mut edits);
     let rewritten = match rewritten {
         Ok(rewritten) => rewritten,
-        Err(error) => return Err(reject_malformed(received, error.into())),
+        Err(error) => return Err(reject_malformed(received, error)),
     };
     intake.tenant_claims(rewritten.tenant_claims);
     if rewritten.tenant_claims > 0 && tenant.claims() == Claims::Refuse {

@@ -16,7 +16,7 @@ admin:
     - {{name: ops, token: "${{env:GATEWAY_ADMIN_TOKEN:-}}"}}    # without one, /_metrics refuses everybody
 
 destinations:
-  disk: {{type: file, path: ./data/out/{{tenant}}-{{signal}}.jsonl}}
+  disk: {{type: file, path: "./data/out/{{tenant}}-{{signal}}.jsonl"}}
   # prometheus: {{type: remote_write, url: http://127.0.0.1:9090/api/v1/write}}
   # loki:       {{type: loki, url: http://127.0.0.1:3100/loki/api/v1/push, tenant_header: X-Scope-OrgID}}
   # jaeger:     {{type: otlp, endpoint: http://127.0.0.1:4327, protocol: grpc}}

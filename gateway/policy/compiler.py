@@ -55,7 +55,7 @@ def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]
     for signal in Signal:
         routes = settings.routes.get(signal, ())
         sampled = signal is Signal.TRACES and settings.trace_ratio < 1
-        policy[signal] = {
+        policy[signal.value] = {
             "routes": [destinations[name] for name in routes],
             "quota": _quota(settings.quotas.get(signal, Quota())),
             "mask": compile_mask(settings.mask),

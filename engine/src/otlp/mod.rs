@@ -4,6 +4,7 @@
 
 pub mod edit;
 pub mod json;
+pub mod text;
 pub mod walk;
 pub mod wire;
 
@@ -45,6 +46,8 @@ pub enum Malformed {
     Utf8,
     /// AnyValue nested deeper than [`MAX_DEPTH`].
     TooDeep,
+    /// A resource with more than [`MAX_RESOURCE_ATTRIBUTES`].
+    TooManyAttributes,
 }
 
 impl From<WireError> for Malformed {
@@ -60,6 +63,9 @@ impl std::fmt::Display for Malformed {
             Malformed::IdLength => f.write_str("a trace id must be 16 bytes and a span id 8"),
             Malformed::Utf8 => f.write_str("a string field is not valid UTF-8"),
             Malformed::TooDeep => write!(f, "a value is nested deeper than {MAX_DEPTH} levels"),
+            Malformed::TooManyAttributes => {
+                write!(f, "a resource has more than {MAX_RESOURCE_ATTRIBUTES} attributes")
+            }
         }
     }
 }
@@ -68,6 +74,10 @@ impl std::error::Error for Malformed {}
 
 /// How deep AnyValue may nest; protobuf runtimes stop at 100 messages.
 pub const MAX_DEPTH: usize = 64;
+
+/// How many attributes a resource may have; OpenTelemetry SDKs stop at 128 by default. Relabelling looks each label up
+/// in the whole set, so the work grows with the square.
+pub const MAX_RESOURCE_ATTRIBUTES: usize = 1024;
 
 /// `repeated ResourceSpans resource_spans = 1`, and the same number in the metrics and logs requests.
 pub const REQUEST_RESOURCES: u32 = 1;
@@ -83,6 +93,8 @@ pub const RESOURCE_ATTRIBUTES: u32 = 1;
 /// KeyValue.
 pub const KEY: u32 = 1;
 pub const VALUE: u32 = 2;
+/// `ArrayValue.values`, `KeyValueList.values`.
+pub const VALUES: u32 = 1;
 
 /// AnyValue's oneof.
 pub mod any_value {
@@ -145,25 +157,30 @@ pub mod metric {
 pub fn count_items(signal: Signal, request: &[u8]) -> Result<u64, WireError> {
     let mut items = 0;
     let mut requests = Reader::new(request);
-    while let Some(resource) = requests.next_field()? {
-        if resource.number != REQUEST_RESOURCES {
+    while let Some(entry) = requests.next_field()? {
+        if entry.number == REQUEST_RESOURCES {
+            items += count_resource_items(signal, requests.nested(&entry)?)?;
+        }
+    }
+    Ok(items)
+}
+
+/// The items of one ResourceSpans, ResourceMetrics or ResourceLogs.
+pub fn count_resource_items(signal: Signal, mut entry: Reader<'_>) -> Result<u64, WireError> {
+    let mut items = 0;
+    while let Some(scope) = entry.next_field()? {
+        if scope.number != SCOPES {
             continue;
         }
-        let mut resources = requests.nested(&resource)?;
-        while let Some(scope) = resources.next_field()? {
-            if scope.number != SCOPES {
+        let mut scopes = entry.nested(&scope)?;
+        while let Some(item) = scopes.next_field()? {
+            if item.number != ITEMS {
                 continue;
             }
-            let mut scopes = resources.nested(&scope)?;
-            while let Some(item) = scopes.next_field()? {
-                if item.number != ITEMS {
-                    continue;
-                }
-                items += match signal {
-                    Signal::Traces | Signal::Logs => 1,
-                    Signal::Metrics => count_points(scopes.nested(&item)?)?,
-                };
-            }
+            items += match signal {
+                Signal::Traces | Signal::Logs => 1,
+                Signal::Metrics => count_points(scopes.nested(&item)?)?,
+            };
         }
     }
     Ok(items)

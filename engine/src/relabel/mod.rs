@@ -1,37 +1,21 @@
 //! Prometheus' relabelling: rules compiled once, applied to a label set.
+//!
+//! Source: Prometheus configuration reference, relabel_config, and the behaviour of its model/relabel package. A label with
+//! an empty value is the same as an absent one. Regexes are RE2-like and anchored at both ends; `.` matches newlines.
+
+mod labels;
 
 use std::borrow::Cow;
 
-use crate::policy::RelabelRule;
+use md5::{Digest, Md5};
+use regex::{Regex, RegexBuilder};
 
-/// A label set: names are unique, order is the order of arrival.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Labels<'a> {
-    entries: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-}
+use crate::policy::{RelabelAction, RelabelRule};
 
-impl<'a> Labels<'a> {
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.entries.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
-    }
+pub use labels::Labels;
 
-    /// Adds or overwrites.
-    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
-        let (name, value) = (name.into(), value.into());
-        match self.entries.iter_mut().find(|(known, _)| *known == name) {
-            Some(entry) => entry.1 = value,
-            None => self.entries.push((name, value)),
-        }
-    }
-
-    pub fn remove(&mut self, name: &str) {
-        self.entries.retain(|(known, _)| known != name);
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
-    }
-}
+/// What a tenant's regex may cost to hold, compiled.
+const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// Whether the labelled thing stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +26,234 @@ pub enum Outcome {
 
 /// A compiled list of rules.
 #[derive(Debug, Default)]
-pub struct Rules {}
+pub struct Rules(Vec<Rule>);
+
+#[derive(Debug)]
+struct Rule {
+    action: RelabelAction,
+    source_labels: Vec<String>,
+    separator: String,
+    matcher: Matcher,
+    modulus: u64,
+    target_label: Template,
+    replacement: Template,
+}
+
+/// A regex, or what is quicker and the same.
+#[derive(Debug)]
+enum Matcher {
+    /// The default `(.*)`: anything, all of it the first group.
+    Anything,
+    /// Letters only.
+    Literal(String),
+    Regex(Regex),
+}
+
+impl Matcher {
+    fn compile(pattern: &str) -> Result<Matcher, String> {
+        if pattern == "(.*)" {
+            return Ok(Matcher::Anything);
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'/' | b':' | b';' | b',');
+        if pattern.bytes().all(plain) {
+            return Ok(Matcher::Literal(pattern.to_owned()));
+        }
+        RegexBuilder::new(&format!("^(?s:{pattern})$"))
+            .size_limit(MAX_REGEX_BYTES)
+            .dfa_size_limit(MAX_REGEX_BYTES)
+            .build()
+            .map(Matcher::Regex)
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(limit) => format!("it is larger than {limit} bytes when compiled"),
+                // The library draws the pattern with a mark under the place; the last line says what is wrong.
+                other => other.to_string().lines().last().unwrap_or_default().replace("error: ", ""),
+            })
+    }
+
+    fn is_match(&self, value: &str) -> bool {
+        match self {
+            Matcher::Anything => true,
+            Matcher::Literal(literal) => literal == value,
+            Matcher::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// Text with `$1`, `${1}` or `${name}` in it.
+#[derive(Debug)]
+struct Template {
+    text: String,
+    /// Nothing to fill in.
+    fixed: bool,
+}
+
+impl Template {
+    fn new(text: &str) -> Template {
+        Template { text: text.to_owned(), fixed: !text.contains('$') }
+    }
+
+    /// `None`: the value does not match.
+    fn expand<'t>(&'t self, matcher: &Matcher, value: &'t str) -> Option<Cow<'t, str>> {
+        match matcher {
+            Matcher::Anything if self.text == "$1" => Some(Cow::Borrowed(value)),
+            _ if self.fixed => matcher.is_match(value).then_some(Cow::Borrowed(self.text.as_str())),
+            Matcher::Regex(regex) => {
+                let captures = regex.captures(value)?;
+                let mut out = String::new();
+                captures.expand(&self.text, &mut out);
+                Some(Cow::Owned(out))
+            }
+            Matcher::Anything => Some(Cow::Owned(fill_whole(&self.text, value, value))),
+            Matcher::Literal(literal) => {
+                (literal == value).then(|| Cow::Owned(fill_whole(&self.text, value, "")))
+            }
+        }
+    }
+}
+
+/// Expands a template where group 0 is `whole` and group 1 is `first`, as the regex library would.
+fn fill_whole(template: &str, whole: &str, first: &str) -> String {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(after) = after.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+            continue;
+        }
+        let (name, behind) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, behind)) => (name, behind),
+            None => {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = after.find(|c: char| !is_name(c)).unwrap_or(after.len());
+                if end == 0 {
+                    out.push('$');
+                    rest = after;
+                    continue;
+                }
+                after.split_at(end)
+            }
+        };
+        match name {
+            "0" => out.push_str(whole),
+            "1" => out.push_str(first),
+            _ => {}
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
 
 impl Rules {
     /// Compiles; the error names the rule by index and says what is wrong with it.
-    pub fn compile(_rules: &[RelabelRule]) -> Result<Rules, String> {
-        Ok(Rules {})
+    pub fn compile(rules: &[RelabelRule]) -> Result<Rules, String> {
+        let compiled = rules.iter().enumerate().map(|(index, rule)| {
+            Rule::compile(rule).map_err(|error| format!("rule {index}: {error}"))
+        });
+        compiled.collect::<Result<_, _>>().map(Rules)
     }
 
     pub fn is_empty(&self) -> bool {
-        true
+        self.0.is_empty()
     }
 
     /// Applies the rules in order; stops at the first that drops.
-    pub fn apply(&self, _labels: &mut Labels<'_>) -> Outcome {
+    pub fn apply(&self, labels: &mut Labels<'_>) -> Outcome {
+        for rule in &self.0 {
+            if rule.apply(labels) == Outcome::Drop {
+                return Outcome::Drop;
+            }
+        }
         Outcome::Keep
     }
 }
+
+impl Rule {
+    fn compile(rule: &RelabelRule) -> Result<Rule, String> {
+        use RelabelAction::{DropEqual, HashMod, KeepEqual, Lowercase, Replace, Uppercase};
+        if rule.action == HashMod && rule.modulus == 0 {
+            return Err("action hashmod needs a modulus above 0".to_owned());
+        }
+        if matches!(rule.action, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual)
+            && rule.target_label.is_empty()
+        {
+            return Err("this action needs target_label".to_owned());
+        }
+        Ok(Rule {
+            action: rule.action,
+            source_labels: rule.source_labels.clone(),
+            separator: rule.separator.clone(),
+            matcher: Matcher::compile(&rule.regex).map_err(|error| format!("regex: {error}"))?,
+            modulus: rule.modulus,
+            target_label: Template::new(&rule.target_label),
+            replacement: Template::new(&rule.replacement),
+        })
+    }
+
+    fn apply(&self, labels: &mut Labels<'_>) -> Outcome {
+        let value = self.source_value(labels);
+        let keep_if = |keep: bool| if keep { Outcome::Keep } else { Outcome::Drop };
+        match self.action {
+            RelabelAction::Keep => return keep_if(self.matcher.is_match(&value)),
+            RelabelAction::Drop => return keep_if(!self.matcher.is_match(&value)),
+            RelabelAction::KeepEqual => return keep_if(self.target_value(labels) == value),
+            RelabelAction::DropEqual => return keep_if(self.target_value(labels) != value),
+            RelabelAction::Replace => {
+                if let Some(target) = self.target_label.expand(&self.matcher, &value) {
+                    let replacement = self.replacement.expand(&self.matcher, &value).unwrap_or_default();
+                    // A target that comes out empty is no label name: nothing is written.
+                    if !target.is_empty() {
+                        labels.set_owned(&target, replacement.into_owned());
+                    }
+                }
+            }
+            RelabelAction::Lowercase => labels.set_owned(&self.target_label.text, value.to_lowercase()),
+            RelabelAction::Uppercase => labels.set_owned(&self.target_label.text, value.to_uppercase()),
+            RelabelAction::HashMod => {
+                let hash = Md5::digest(value.as_bytes());
+                // Prometheus takes the last eight bytes of the MD5, big-endian.
+                let mut last = [0u8; 8];
+                last.copy_from_slice(&hash[8..16]);
+                labels.set_owned(&self.target_label.text, (u64::from_be_bytes(last) % self.modulus).to_string());
+            }
+            RelabelAction::LabelMap => {
+                let mapped: Vec<(String, String)> = labels
+                    .iter()
+                    .filter_map(|(name, value)| {
+                        let target = self.replacement.expand(&self.matcher, name)?;
+                        Some((target.into_owned(), value.to_owned()))
+                    })
+                    .collect();
+                for (name, value) in mapped {
+                    if !name.is_empty() {
+                        labels.set_owned(&name, value);
+                    }
+                }
+            }
+            RelabelAction::LabelDrop => labels.retain(|name| !self.matcher.is_match(name)),
+            RelabelAction::LabelKeep => labels.retain(|name| self.matcher.is_match(name)),
+        }
+        Outcome::Keep
+    }
+
+    fn source_value(&self, labels: &Labels<'_>) -> String {
+        let mut value = String::new();
+        for (index, name) in self.source_labels.iter().enumerate() {
+            if index > 0 {
+                value.push_str(&self.separator);
+            }
+            value.push_str(labels.get(name).unwrap_or_default());
+        }
+        value
+    }
+
+    fn target_value<'l>(&self, labels: &'l Labels<'_>) -> &'l str {
+        labels.get(&self.target_label.text).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

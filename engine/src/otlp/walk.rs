@@ -1,1 +1,347 @@
-//! The walk over every value of a request.
+//! One walk over a request that validates all of it and offers every value to a visitor.
+//!
+//! The walk is driven by the schema's tables and recurses only as deep as those, plus [`MAX_DEPTH`] levels of AnyValue.
+//! A singular message field that occurs twice is legal protobuf (the occurrences merge): each is walked.
+
+mod schema;
+
+use self::schema::{Kind, Schema};
+use super::edit::EditList;
+use super::wire::{read_varint, Field, Reader, Value, WireError};
+use super::{any_value, Malformed, Signal, KEY, MAX_DEPTH, VALUE};
+
+/// What a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Place {
+    SchemaUrl,
+    EntityType,
+    EntityKey,
+    ScopeName,
+    ScopeVersion,
+    SpanName,
+    TraceState,
+    StatusMessage,
+    /// Of a span event or a log record.
+    EventName,
+    SeverityText,
+    /// Anywhere in a log record's body.
+    LogBody,
+    MetricName,
+    MetricDescription,
+    MetricUnit,
+    /// The key of an attribute, or of a member of a map.
+    AttributeKey,
+    /// The value of an attribute: of a resource, scope, span, event, link, point, exemplar, log record or metric.
+    AttributeValue,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At<'a> {
+    pub place: Place,
+    /// The key of the nearest KeyValue around the value.
+    pub key: Option<&'a [u8]>,
+}
+
+/// A number of an AnyValue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    Int(i64),
+    Double(f64),
+}
+
+/// What becomes of an attribute, by its key; ordered by how much is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Its key and values are offered one by one.
+    Walk,
+    /// Its value, of whatever type, becomes this encoded AnyValue.
+    Replace(&'static [u8]),
+    /// The whole KeyValue goes.
+    Remove,
+}
+
+/// Sees every value of a request, in order of offset, and asks for edits.
+pub trait Visitor<'a> {
+    /// Whether this visitor ever edits; if not, the walk doesn't keep track of the enclosing messages.
+    const EDITS: bool;
+
+    /// What becomes of an attribute with this key. Called before its parts are offered, wherever the key stands.
+    fn attribute(&mut self, key: &'a [u8]) -> Fate;
+
+    /// An attribute has been replaced or removed as [`Visitor::attribute`] wanted.
+    fn attribute_edited(&mut self);
+
+    /// A string (checked to be UTF-8) or the bytes of an AnyValue; `text` is the content of `field`.
+    fn text(&mut self, at: At<'a>, field: &Field<'a>, text: &'a [u8], edits: &mut EditList);
+
+    /// A number of an AnyValue; `field` is the one in that AnyValue.
+    fn number(&mut self, at: At<'a>, field: &Field<'a>, number: Number, edits: &mut EditList);
+}
+
+/// Walks a whole request.
+///
+/// After an error `edits` is of no use: clear it.
+pub fn walk<'a, V: Visitor<'a>>(
+    signal: Signal,
+    request: &'a [u8],
+    visitor: &mut V,
+    edits: &mut EditList,
+) -> Result<(), Malformed> {
+    Walk { visitor, edits }.message(Reader::new(request), schema::request(signal))
+}
+
+/// Validates a whole request.
+pub fn validate(signal: Signal, request: &[u8]) -> Result<(), Malformed> {
+    walk(signal, request, &mut Nobody, &mut EditList::default())
+}
+
+/// Looks at nothing: the walk only validates.
+struct Nobody;
+
+impl<'a> Visitor<'a> for Nobody {
+    const EDITS: bool = false;
+
+    fn attribute(&mut self, _key: &'a [u8]) -> Fate {
+        Fate::Walk
+    }
+    fn attribute_edited(&mut self) {}
+    #[inline]
+    fn text(&mut self, _at: At<'a>, _field: &Field<'a>, _text: &'a [u8], _edits: &mut EditList) {}
+    #[inline]
+    fn number(&mut self, _at: At<'a>, _field: &Field<'a>, _number: Number, _edits: &mut EditList) {}
+}
+
+struct Walk<'w, V> {
+    visitor: &'w mut V,
+    edits: &'w mut EditList,
+}
+
+impl<'a, V: Visitor<'a>> Walk<'_, V> {
+    fn message(&mut self, mut reader: Reader<'a>, schema: &'static Schema) -> Result<(), Malformed> {
+        let mut seen = 0u32;
+        while let Some(field) = reader.next_field()? {
+            match schema.kind(field.number) {
+                Kind::Unknown => {}
+                Kind::Varint => {
+                    field.varint()?;
+                }
+                Kind::Fixed32 => {
+                    field.fixed32()?;
+                }
+                Kind::Fixed64 => {
+                    field.fixed64()?;
+                }
+                Kind::Varints => check_varints(&field)?,
+                Kind::Fixed64s => check_fixed64s(&field)?,
+                Kind::Text(place) => self.string(At { place, key: None }, &field)?,
+                Kind::Id { length, required } => {
+                    let id = field.bytes()?;
+                    if id.len() != length && (required || !id.is_empty()) {
+                        return Err(Malformed::IdLength);
+                    }
+                    seen |= 1 << field.number;
+                }
+                Kind::Message(inner) => {
+                    let nested = reader.nested(&field)?;
+                    self.enter(&field);
+                    self.message(nested, inner)?;
+                    self.exit();
+                }
+                Kind::KeyValue => self.key_value(reader.nested(&field)?, &field, Place::AttributeValue, 1)?,
+                Kind::AnyValue(place) => {
+                    self.any_value(reader.nested(&field)?, &field, At { place, key: None }, 1)?;
+                }
+            }
+        }
+        if seen & schema.required != schema.required {
+            return Err(Malformed::IdLength);
+        }
+        Ok(())
+    }
+
+    /// `depth` is that of the attribute's value.
+    fn key_value(
+        &mut self,
+        inner: Reader<'a>,
+        field: &Field<'a>,
+        place: Place,
+        depth: usize,
+    ) -> Result<(), Malformed> {
+        let (key, fate) = self.key_and_fate(inner)?;
+        match fate {
+            Fate::Walk => {
+                self.enter(field);
+                let mut fields = inner;
+                while let Some(part) = fields.next_field()? {
+                    match part.number {
+                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        VALUE => {
+                            self.any_value(fields.nested(&part)?, &part, At { place, key: Some(key) }, depth)?;
+                        }
+                        KEY_STRINDEX => {
+                            part.varint()?;
+                        }
+                        _ => {}
+                    }
+                }
+                self.exit();
+            }
+            Fate::Replace(replacement) => {
+                self.enter(field);
+                let mut fields = inner;
+                let mut replaced = false;
+                while let Some(part) = fields.next_field()? {
+                    match part.number {
+                        // The key itself may hold a secret.
+                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        VALUE => {
+                            check_any_value(fields.nested(&part)?, &part, depth)?;
+                            // Further occurrences would be merged into the replacement.
+                            if replaced {
+                                self.edits.remove(&part);
+                            } else {
+                                self.edits.replace_content(&part, replacement);
+                                self.visitor.attribute_edited();
+                            }
+                            replaced = true;
+                        }
+                        KEY_STRINDEX => {
+                            part.varint()?;
+                        }
+                        _ => {}
+                    }
+                }
+                self.exit();
+            }
+            Fate::Remove => {
+                let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default() };
+                nobody.key_value(inner, field, place, depth)?;
+                self.edits.remove(field);
+                self.visitor.attribute_edited();
+            }
+        }
+        Ok(())
+    }
+
+    /// The key, which may stand behind the value, or twice (the last one counts; the harsher fate does).
+    #[inline]
+    fn key_and_fate(&mut self, mut fields: Reader<'a>) -> Result<(&'a [u8], Fate), Malformed> {
+        if !V::EDITS {
+            return Ok((b"", Fate::Walk));
+        }
+        let mut found: Option<(&'a [u8], Fate)> = None;
+        while let Some(part) = fields.next_field()? {
+            if part.number == KEY {
+                let key = part.bytes()?;
+                let fate = self.visitor.attribute(key);
+                let harshest = found.map_or(fate, |(_, known)| known.max(fate));
+                found = Some((key, harshest));
+            }
+        }
+        Ok(found.unwrap_or_else(|| (b"".as_slice(), self.visitor.attribute(b""))))
+    }
+
+    fn any_value(&mut self, inner: Reader<'a>, field: &Field<'a>, at: At<'a>, depth: usize) -> Result<(), Malformed> {
+        if depth > MAX_DEPTH {
+            return Err(Malformed::TooDeep);
+        }
+        self.enter(field);
+        let mut parts = inner;
+        while let Some(part) = parts.next_field()? {
+            match part.number {
+                any_value::STRING => self.string(at, &part)?,
+                any_value::BYTES => self.visitor.text(at, &part, part.bytes()?, self.edits),
+                any_value::INT => {
+                    self.visitor.number(at, &part, Number::Int(part.varint()? as i64), self.edits);
+                }
+                any_value::DOUBLE => {
+                    self.visitor.number(at, &part, Number::Double(part.double()?), self.edits);
+                }
+                any_value::BOOL | any_value::STRING_STRINDEX => {
+                    part.varint()?;
+                }
+                any_value::ARRAY | any_value::KVLIST => {
+                    let mut values = parts.nested(&part)?;
+                    self.enter(&part);
+                    while let Some(value) = values.next_field()? {
+                        if value.number != LIST_VALUES {
+                            continue;
+                        }
+                        let nested = values.nested(&value)?;
+                        if part.number == any_value::ARRAY {
+                            self.any_value(nested, &value, at, depth + 1)?;
+                        } else {
+                            self.key_value(nested, &value, at.place, depth + 1)?;
+                        }
+                    }
+                    self.exit();
+                }
+                _ => {}
+            }
+        }
+        self.exit();
+        Ok(())
+    }
+
+    #[inline]
+    fn string(&mut self, at: At<'a>, field: &Field<'a>) -> Result<(), Malformed> {
+        let text = field.bytes()?;
+        if std::str::from_utf8(text).is_err() {
+            return Err(Malformed::Utf8);
+        }
+        self.visitor.text(at, field, text, self.edits);
+        Ok(())
+    }
+
+    #[inline]
+    fn enter(&mut self, field: &Field<'a>) {
+        if V::EDITS {
+            self.edits.enter(field);
+        }
+    }
+
+    #[inline]
+    fn exit(&mut self) {
+        if V::EDITS {
+            self.edits.exit();
+        }
+    }
+}
+
+/// `ArrayValue.values`, `KeyValueList.values`.
+const LIST_VALUES: u32 = 1;
+/// `KeyValue.key_strindex`; only profiles use it.
+const KEY_STRINDEX: u32 = 3;
+
+/// Validates a value that will be replaced as a whole.
+fn check_any_value<'a>(inner: Reader<'a>, field: &Field<'a>, depth: usize) -> Result<(), Malformed> {
+    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default() };
+    nobody.any_value(inner, field, At { place: Place::AttributeValue, key: None }, depth)
+}
+
+fn check_varints(field: &Field<'_>) -> Result<(), WireError> {
+    match field.value {
+        Value::Varint(_) => Ok(()),
+        Value::Bytes(mut packed) => {
+            while !packed.is_empty() {
+                let (_, width) = read_varint(packed)?;
+                packed = &packed[width..];
+            }
+            Ok(())
+        }
+        _ => Err(WireError::WrongType),
+    }
+}
+
+fn check_fixed64s(field: &Field<'_>) -> Result<(), WireError> {
+    match field.value {
+        Value::Fixed64(_) => Ok(()),
+        Value::Bytes(packed) if packed.len() % 8 == 0 => Ok(()),
+        Value::Bytes(_) => Err(WireError::Truncated),
+        _ => Err(WireError::WrongType),
+    }
+}
+
+#[cfg(test)]
+mod tests;

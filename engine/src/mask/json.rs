@@ -1,0 +1,309 @@
+//! Sensitive members of JSON inside a text: `{"user": "bob", "password": "hunter2"}` as a log body.
+//!
+//! Not a parser: JSON in telemetry is often one part of a line, cut off, or a string inside other JSON. The scan looks
+//! for a quoted sensitive key, a colon and a value, at any place and depth, without recursion; the text around it need
+//! not be valid JSON. Quotes may stand behind backslashes: JSON in a string of JSON. A value whose end is missing reaches
+//! to the end of the text. Linear.
+
+use super::keys::SensitiveKeys;
+use super::{Finding, FoundBy};
+use crate::policy::MaskAction;
+use memchr::memchr_iter;
+use std::ops::Range;
+
+/// Appends a finding for each sensitive member, in order and without overlap.
+pub(super) fn find(text: &[u8], keys: &SensitiveKeys, action: MaskAction, findings: &mut Vec<Finding>) {
+    let mut open: Option<Quote> = None;
+    let mut past = 0;
+    let mut cut_end = 0;
+    for at in memchr_iter(b'"', text) {
+        if at < past {
+            continue;
+        }
+        let close = Quote { at, backslashes: backslashes_before(text, past, at) };
+        // Each quote may close a key and open another one, so that quotes outside of the JSON don't put it out of step.
+        let Some(opened) = open.replace(close) else { continue };
+        let Some(value) = value_start(text, opened, close) else { continue };
+        if !is_sensitive(&text[opened.at + 1..close.start()], keys) {
+            continue;
+        }
+        let Some(value) = value_at(text, value, close.backslashes) else { continue };
+        let (range, quoted) = match action {
+            MaskAction::Redact => (value.inner, (!value.is_string).then_some(close.backslashes)),
+            MaskAction::Remove => (member_with_comma(text, opened.start()..value.end, &mut cut_end), None),
+        };
+        findings.push(Finding { range, by: FoundBy::Key, quoted });
+        past = value.end;
+        open = None;
+    }
+}
+
+/// If `range` is the bare value of a JSON member, the number of backslashes before its key's quotes: a text in its place
+/// needs the same quotes.
+pub(super) fn quotes_of_bare_value(text: &[u8], range: &Range<usize>) -> Option<usize> {
+    if !matches!(text[range.end..].trim_ascii_start().first(), None | Some(b',' | b'}')) {
+        return None;
+    }
+    let key = text[..range.start].trim_ascii_end().strip_suffix(b":")?.trim_ascii_end().strip_suffix(b"\"")?;
+    let backslashes = backslashes_before(text, 0, key.len());
+    is_level(backslashes).then_some(backslashes)
+}
+
+#[derive(Clone, Copy)]
+struct Quote {
+    at: usize,
+    backslashes: usize,
+}
+
+impl Quote {
+    /// Where its backslashes begin.
+    fn start(self) -> usize {
+        self.at - self.backslashes
+    }
+}
+
+struct Value {
+    /// The content of a string; else the whole value.
+    inner: Range<usize>,
+    is_string: bool,
+    /// Behind the value, closing quote included.
+    end: usize,
+}
+
+fn backslashes_before(text: &[u8], floor: usize, at: usize) -> usize {
+    text[floor..at].iter().rev().take_while(|&&byte| byte == b'\\').count()
+}
+
+/// Each level of JSON in a string doubles the backslashes and adds one for the quote: 0, 1, 3, 7.
+fn is_level(backslashes: usize) -> bool {
+    (backslashes + 1).is_power_of_two()
+}
+
+fn skip_space(text: &[u8], from: usize) -> usize {
+    from + text[from..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// Where a value would begin, if the quotes enclose a key.
+fn value_start(text: &[u8], open: Quote, close: Quote) -> Option<usize> {
+    if open.backslashes != close.backslashes || !is_level(close.backslashes) {
+        return None;
+    }
+    let colon = skip_space(text, close.at + 1);
+    (text.get(colon) == Some(&b':')).then(|| skip_space(text, colon + 1))
+}
+
+fn is_sensitive(key: &[u8], keys: &SensitiveKeys) -> bool {
+    /// Longer keys with escapes are not decoded; nobody names a secret in so many words.
+    const MAX_ESCAPED: usize = 512;
+    if keys.contains(key) {
+        return true;
+    }
+    if !key.contains(&b'\\') || key.len() > MAX_ESCAPED {
+        return false;
+    }
+    // Once per level of JSON in a string.
+    let mut key = String::from_utf8_lossy(key).into_owned();
+    while key.contains('\\') {
+        match serde_json::from_str(&format!("\"{key}\"")) {
+            Ok(decoded) => key = decoded,
+            Err(_) => return false,
+        }
+    }
+    keys.contains(key.as_bytes())
+}
+
+fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
+    let bare = |end: usize| Some(Value { inner: from..end, is_string: false, end });
+    match text.get(from)? {
+        b'"' | b'\\' => {
+            let backslashes = text[from..].iter().take_while(|&&byte| byte == b'\\').count();
+            let quote = from + backslashes;
+            if backslashes != level || text.get(quote) != Some(&b'"') {
+                return None;
+            }
+            let (content_end, end) = string_end(text, quote + 1, level);
+            Some(Value { inner: quote + 1..content_end, is_string: true, end })
+        }
+        b'{' | b'[' => bare(brackets_end(text, from, level)),
+        b'-' | b'0'..=b'9' => {
+            let number = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+            bare(from + text[from..].iter().take_while(number).count())
+        }
+        _ => {
+            let literal = [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| text[from..].starts_with(word));
+            literal.and_then(|word| bare(from + word.len()))
+        }
+    }
+}
+
+/// Where the content of a string ends, and its closing quote.
+fn string_end(text: &[u8], from: usize, level: usize) -> (usize, usize) {
+    for offset in memchr_iter(b'"', &text[from..]) {
+        let at = from + offset;
+        let backslashes = backslashes_before(text, from, at);
+        if closes(backslashes, level) {
+            return (at - level, at + 1);
+        }
+        // A string around this one is over first.
+        let mut outer = level;
+        while outer > 0 {
+            outer /= 2;
+            if closes(backslashes, outer) {
+                return (at - backslashes, at - backslashes);
+            }
+        }
+    }
+    (text.len(), text.len())
+}
+
+/// Whether a quote behind so many backslashes closes a string of this level: beyond the level's own, they are pairs
+/// (of pairs, …) that escape each other.
+fn closes(backslashes: usize, level: usize) -> bool {
+    backslashes % (2 * (level + 1)) == level
+}
+
+/// Behind the bracket that closes the one at `from`.
+fn brackets_end(text: &[u8], from: usize, level: usize) -> usize {
+    let mut depth = 0usize;
+    let mut position = from;
+    while let Some(&byte) = text.get(position) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth -= 1;
+                if depth == 0 {
+                    return position + 1;
+                }
+            }
+            b'"' => {
+                let backslashes = backslashes_before(text, from, position);
+                if backslashes < level {
+                    return position - backslashes;
+                }
+                position = string_end(text, position + 1, level).1;
+                continue;
+            }
+            _ => {}
+        }
+        position += 1;
+    }
+    text.len()
+}
+
+/// The member and the comma that parts it from the others. `cut_end` is where the last cut ended.
+fn member_with_comma(text: &[u8], member: Range<usize>, cut_end: &mut usize) -> Range<usize> {
+    let before = text[..member.start].trim_ascii_end();
+    let cut = if before.last() == Some(&b',') && before.len() > *cut_end {
+        before.len() - 1..member.end
+    } else {
+        match skip_space(text, member.end) {
+            comma if text.get(comma) == Some(&b',') => member.start..comma + 1,
+            _ => member,
+        }
+    };
+    *cut_end = cut.end;
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(text: &str, action: MaskAction) -> String {
+        let keys = SensitiveKeys::compile(&["password".to_owned(), "*token*".to_owned()]).unwrap();
+        let mut findings = Vec::new();
+        find(text.as_bytes(), &keys, action, &mut findings);
+        let mut out = String::new();
+        let mut copied = 0;
+        for Finding { range, quoted, .. } in findings {
+            out.push_str(&text[copied..range.start]);
+            if action == MaskAction::Redact {
+                let quote = quoted.map_or(String::new(), |backslashes| format!("{}\"", "\\".repeat(backslashes)));
+                out.push_str(&format!("{quote}#{quote}"));
+            }
+            copied = range.end;
+        }
+        out.push_str(&text[copied..]);
+        out
+    }
+
+    #[test]
+    fn values_of_sensitive_members_are_replaced() {
+        for (text, expected) in [
+            (r#"{"password":"hunter2"}"#, r##"{"password":"#"}"##),
+            (r#"{"user":"bob","Password" : "hunter2", "x":1}"#, r##"{"user":"bob","Password" : "#", "x":1}"##),
+            (r#"{"password":1234}"#, r##"{"password":"#"}"##),
+            (r#"{"password":-1.5e3,"a":1}"#, r##"{"password":"#","a":1}"##),
+            (r#"{"password":true}"#, r##"{"password":"#"}"##),
+            (r#"{"password":null}"#, r##"{"password":"#"}"##),
+            (r#"{"password":["a",{"b":"]"}],"c":1}"#, r##"{"password":"#","c":1}"##),
+            (r#"{"password":{"password":"x"},"c":"password"}"#, r##"{"password":"#","c":"password"}"##),
+            (r#"[{"a":{"api_tokens":"x"}},{"token":"y"}]"#, r##"[{"a":{"api_tokens":"#"}},{"token":"#"}]"##),
+            (r#"{"password":"a\"b\\"}"#, r##"{"password":"#"}"##),
+            (r#"{"pass\u0077ord":"x"}"#, r##"{"pass\u0077ord":"#"}"##),
+            (r#"{"password":""}"#, r##"{"password":"#"}"##),
+            // part of a line, behind a stray quote, cut off
+            (r#"5" pipe, got {"password":"x"} from bob"#, r##"5" pipe, got {"password":"#"} from bob"##),
+            (r#"{"password":"hunt"#, r##"{"password":"#"##),
+            (r#"{"password":["hunt", "er"#, r##"{"password":"#""##),
+            // a string of JSON, twice, and one that ends early
+            (r#"{"m":"{\"password\":\"x\\\"y\",\"n\":1}"}"#, r##"{"m":"{\"password\":\"#\",\"n\":1}"}"##),
+            (r#"{"m":"{\"password\":12}"}"#, r##"{"m":"{\"password\":\"#\"}"}"##),
+            (r#""{\"m\":\"{\\\"token\\\":\\\"x\\\"}\"}""#, r##""{\"m\":\"{\\\"token\\\":\\\"#\\\"}\"}""##),
+            (r#"{"m":"{\"password\":\"x","n":"y"}"#, r##"{"m":"{\"password\":\"#","n":"y"}"##),
+        ] {
+            assert_eq!(mask(text, MaskAction::Redact), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_member_stays() {
+        for text in [
+            "",
+            "\"",
+            "\"password\"",
+            "\"password\":",
+            r#"the "password": field"#,
+            r#"select "password"::text"#,
+            r#"{"a":"password","b":"token"}"#,
+            r#"password: "x""#,
+            "{}",
+            "[[[[",
+        ] {
+            assert_eq!(mask(text, MaskAction::Redact), text);
+            assert_eq!(mask(text, MaskAction::Remove), text);
+        }
+    }
+
+    #[test]
+    fn removed_members_leave_valid_json() {
+        for (text, expected) in [
+            (r#"{"password":"x"}"#, "{}"),
+            (r#"{"password":"x","a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"password":"x"}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"password":"x","b":2}"#, r#"{"a":1,"b":2}"#),
+            (r#"{"password":"x","token":[1,2],"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1,"password":"x" , "token":"y"}"#, r#"{"a":1 }"#),
+            (r#"{"password":"x","token":"y"}"#, "{}"),
+            (r#"{"m":"{\"password\":\"x\",\"a\":1}"}"#, r#"{"m":"{\"a\":1}"}"#),
+        ] {
+            assert_eq!(mask(text, MaskAction::Remove), expected, "{text}");
+            serde_json::from_str::<serde_json::Value>(expected).unwrap();
+        }
+    }
+
+    #[test]
+    fn bare_values_are_told_by_their_key() {
+        for (text, expected) in [
+            (r#"{"n":41}"#, Some(0)),
+            (r#"{"n": 41 ,"m":1}"#, Some(0)),
+            (r#""{\"n\":41}""#, Some(1)),
+            (r#"{"n":"41"}"#, None),
+            (r#"n: 41"#, None),
+            ("41", None),
+        ] {
+            let at = text.find("41").unwrap();
+            assert_eq!(quotes_of_bare_value(text.as_bytes(), &(at..at + 2)), expected, "{text}");
+        }
+    }
+}

@@ -47,6 +47,7 @@ pub fn sample(request: &[u8], sampler: &RatioSampler, edits: &mut EditList) -> R
         return Ok(0);
     }
     let mut removed = 0;
+    let mut scratch = Vec::new();
     let mut resources = Reader::new(request);
     while let Some(resource) = resources.next_field()? {
         if resource.number != REQUEST_RESOURCES {
@@ -66,7 +67,7 @@ pub fn sample(request: &[u8], sampler: &RatioSampler, edits: &mut EditList) -> R
                 if item.number != ITEMS {
                     continue;
                 }
-                if keep_span(&item, spans.nested(&item)?, sampler, edits)? {
+                if keep_span(&item, spans.nested(&item)?, sampler, &mut scratch, edits)? {
                     kept_in_scope = true;
                 } else {
                     edits.remove(&item);
@@ -89,11 +90,12 @@ fn exit_or_remove(field: &Field<'_>, keep: bool, edits: &mut EditList) {
     }
 }
 
-/// Whether the span stays; writes the threshold that it has passed.
+/// Whether the span stays; writes the threshold that it has passed, by way of `scratch`.
 fn keep_span(
     span: &Field<'_>,
     mut fields: Reader<'_>,
     sampler: &RatioSampler,
+    scratch: &mut Vec<u8>,
     edits: &mut EditList,
 ) -> Result<bool, WireError> {
     let mut trace_id: &[u8] = &[];
@@ -116,15 +118,15 @@ fn keep_span(
     let Some(state) = state.filter(|_| known.threshold.is_none_or(|passed| passed < sampler.threshold)) else {
         return Ok(true);
     };
-    let mut changed = Vec::with_capacity(text.len() + 24);
-    state.write_with_threshold(sampler.threshold, &mut changed);
+    scratch.clear();
+    state.write_with_threshold(sampler.threshold, scratch);
     edits.enter(span);
     match trace_state {
-        Some(field) => edits.replace_content(&field, &changed),
+        Some(field) => edits.replace_content(&field, scratch),
         None => edits.insert(span.end, |out| {
             put_tag(out, span::TRACE_STATE, 2);
-            put_varint(out, changed.len() as u64);
-            out.extend_from_slice(&changed);
+            put_varint(out, scratch.len() as u64);
+            out.extend_from_slice(scratch);
         }),
     }
     edits.exit();

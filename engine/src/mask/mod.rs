@@ -172,6 +172,9 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
             return;
         }
         self.search(text);
+        if at.place == Place::TraceState {
+            self.findings.retain(|finding| !is_sampling_state(&text[..finding.range.start]));
+        }
         if self.findings.is_empty() {
             if at.place == Place::AttributeKey {
                 self.cache.remember_clean(text);
@@ -212,6 +215,12 @@ fn whole_number(number: Number) -> Option<u64> {
         Number::Int(value) => u64::try_from(value).ok(),
         Number::Double(value) => (value >= 1.0 && value < 1e19 && value.fract() == 0.0).then_some(value as u64),
     }
+}
+
+/// Whether a threshold or randomness follows: 14 hexadecimal digits, by chance a card number, that samplers need
+/// (`ot=th:…;rv:…`).
+fn is_sampling_state(before: &[u8]) -> bool {
+    before.ends_with(b"th:") || before.ends_with(b"rv:")
 }
 
 /// Sorts, and makes one finding of those that overlap. A sensitive member wins over a detector, as it does for attributes.

@@ -25,6 +25,9 @@ struct Frame {
     delta: i64,
     /// Index of this message's `Edit::Length`, once something inside was edited.
     slot: Option<usize>,
+    /// How many edits, and bytes in the arena, there were on entering.
+    edits_before: usize,
+    arena_before: usize,
 }
 
 /// The edits of one buffer, in order of offset. Reusable: `clear` keeps the memory.
@@ -53,7 +56,14 @@ impl EditList {
     #[inline]
     pub fn enter(&mut self, field: &Field<'_>) {
         let length = (field.end - field.payload) as u64;
-        self.frames.push(Frame { prefix: field.length_prefix(), length, delta: 0, slot: None });
+        self.frames.push(Frame {
+            prefix: field.length_prefix(),
+            length,
+            delta: 0,
+            slot: None,
+            edits_before: self.edits.len(),
+            arena_before: self.arena.len(),
+        });
     }
 
     /// Steps out of the innermost message.
@@ -65,6 +75,18 @@ impl EditList {
         let growth = frame.delta + varint_len(length) as i64 - frame.prefix.len() as i64;
         self.edits[slot] = Edit::Length { range: frame.prefix, length };
         self.grow(growth);
+    }
+
+    /// Steps out of the innermost message, which `field` holds, and removes it: the edits inside are forgotten.
+    pub fn exit_and_remove(&mut self, field: &Field<'_>) {
+        if let Some(frame) = self.frames.pop() {
+            self.edits.truncate(frame.edits_before);
+            self.arena.truncate(frame.arena_before);
+            for outer in &mut self.frames {
+                outer.slot = outer.slot.filter(|&slot| slot < frame.edits_before);
+            }
+        }
+        self.remove(field);
     }
 
     /// Replaces source bytes `range` by what `write` appends (to a shared arena: append only).
@@ -195,6 +217,25 @@ mod tests {
             edits.exit();
             prop_assert_eq!(edits.apply(&source).into_owned(), build(&expected));
         }
+    }
+
+    #[test]
+    fn a_message_that_is_removed_takes_its_edits_along() {
+        let source = build(&[b"a".to_vec(), b"b".to_vec()]);
+        let mut edits = EditList::default();
+        let mut reader = Reader::new(&source);
+        let outer = reader.next_field().unwrap().unwrap();
+        edits.enter(&outer);
+        let mut in_outer = reader.nested(&outer).unwrap();
+        let inner = in_outer.next_field().unwrap().unwrap();
+        edits.enter(&inner);
+        let text = in_outer.nested(&inner).unwrap().next_field().unwrap().unwrap();
+        edits.replace_content(&text, &[b'x'; 300]);
+        edits.exit_and_remove(&inner);
+        edits.exit();
+        let mut expected = Vec::new();
+        put_message_field(&mut expected, 1, |_| {});
+        assert_eq!(edits.apply(&source).into_owned(), expected);
     }
 
     #[test]

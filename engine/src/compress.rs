@@ -44,7 +44,8 @@ pub fn compress(codec: Codec, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
             encoder.compress_vec(whole).map_err(|error| error.to_string())
         }
         Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(total / 4), flate2::Compression::new(LEVEL));
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::with_capacity(total / 4), flate2::Compression::new(LEVEL));
             write_all(&mut encoder, parts)?;
             encoder.finish().map_err(|error| error.to_string())
         }

@@ -220,7 +220,8 @@ fn compile_signal(
     destinations: &[(Arc<str>, Arc<Encoder>)],
 ) -> Result<SignalRules, String> {
     for &route in &spec.routes {
-        let (name, encoder) = destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
+        let (name, encoder) =
+            destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
         if !encoder.carries(signal) {
             return Err(format!("routes: destination {name} cannot carry {}", signal.name()));
         }

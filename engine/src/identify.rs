@@ -83,10 +83,10 @@ impl Identity {
         }
         for (index, tenant) in tenants.iter().enumerate() {
             for key in &tenant.api_keys {
-                let sha256 = parse_sha256(&key.sha256)
-                    .ok_or_else(|| format!("tenant {}: key {}: sha256 is not 64 hexadecimal digits", tenant.id, key.id))?;
-                let known =
-                    KnownKey { sha256, key_id: key.id.clone(), tenant_id: tenant.id.clone(), tenant: index };
+                let sha256 = parse_sha256(&key.sha256).ok_or_else(|| {
+                    format!("tenant {}: key {}: sha256 is not 64 hexadecimal digits", tenant.id, key.id)
+                })?;
+                let known = KnownKey { sha256, key_id: key.id.clone(), tenant_id: tenant.id.clone(), tenant: index };
                 if let Some(other) = identity.keys.insert(sha256, known) {
                     return Err(format!(
                         "tenant {}: key {} has the same hash as key {} of tenant {}",
@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn every_form_of_a_key_finds_its_tenant_and_nothing_else_does() {
-        let identity = Identity::compile(&providers(), &[tenant("acme", "secret-a"), tenant("globex", "secret-b")]).unwrap();
+        let identity =
+            Identity::compile(&providers(), &[tenant("acme", "secret-a"), tenant("globex", "secret-b")]).unwrap();
         let basic = |text: &str| format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(text));
         for (name, value, expected) in [
             ("authorization", "Bearer secret-a".to_owned(), Identified::Tenant(0)),

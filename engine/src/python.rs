@@ -31,9 +31,16 @@ struct Engine(Core);
 impl Engine {
     #[new]
     #[pyo3(signature = (*, threads, max_request_bytes, max_inflight_bytes, max_connections))]
-    fn new(threads: usize, max_request_bytes: usize, max_inflight_bytes: u64, max_connections: u64) -> PyResult<Engine> {
+    fn new(
+        threads: usize,
+        max_request_bytes: usize,
+        max_inflight_bytes: u64,
+        max_connections: u64,
+    ) -> PyResult<Engine> {
         let limits = Limits { max_request_bytes, max_connections };
-        Core::start(threads, limits, max_inflight_bytes).map(Engine).map_err(|error| PyOSError::new_err(error.to_string()))
+        Core::start(threads, limits, max_inflight_bytes)
+            .map(Engine)
+            .map_err(|error| PyOSError::new_err(error.to_string()))
     }
 
     fn apply(&self, py: Python<'_>, table: &[u8]) -> PyResult<()> {

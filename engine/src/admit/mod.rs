@@ -55,10 +55,8 @@ impl Budget {
     pub fn take(&self, now_ns: u64, items: u64, bytes: u64) -> Result<(), OverQuota> {
         let mut buckets = lock(&self.0);
         let Buckets { items: items_bucket, bytes: bytes_bucket } = &mut *buckets;
-        let mut limits = [
-            (Limit::ItemsPerSecond, items_bucket, items as f64),
-            (Limit::BytesPerSecond, bytes_bucket, bytes as f64),
-        ];
+        let mut limits =
+            [(Limit::ItemsPerSecond, items_bucket, items as f64), (Limit::BytesPerSecond, bytes_bucket, bytes as f64)];
         let mut longest: Option<OverQuota> = None;
         for (limit, bucket, cost) in &mut limits {
             let wait = bucket.as_mut().map_or(Duration::ZERO, |bucket| bucket.wait(now_ns, *cost));

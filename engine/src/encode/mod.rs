@@ -39,8 +39,11 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 3] =
-        [DropReason::ExponentialHistogramUnsupported, DropReason::DeltaTemporalityUnsupported, DropReason::InvalidPoint];
+    pub const ALL: [DropReason; 3] = [
+        DropReason::ExponentialHistogramUnsupported,
+        DropReason::DeltaTemporalityUnsupported,
+        DropReason::InvalidPoint,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -129,7 +129,8 @@ pub fn decompress(
         }
         Compression::Zstd => {
             const DAMAGED: &str = "the zstd data of the request is damaged";
-            let mut reader = zstd::stream::read::Decoder::with_buffer(body.reader()).map_err(|_| BodyError::Broken(DAMAGED))?;
+            let mut reader =
+                zstd::stream::read::Decoder::with_buffer(body.reader()).map_err(|_| BodyError::Broken(DAMAGED))?;
             reader.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(|_| BodyError::Broken(DAMAGED))?;
             read_bounded(reader, max_bytes, reservation, DAMAGED)
         }

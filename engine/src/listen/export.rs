@@ -71,17 +71,23 @@ pub(super) async fn export(
     };
     let (request, warning) = match framing {
         Framing::Grpc | Framing::Protobuf => (message, None),
-        Framing::Json => transcode(signal, &message, &mut reservation).inspect_err(|_| reject(RejectReason::Malformed))?,
+        Framing::Json => {
+            transcode(signal, &message, &mut reservation).inspect_err(|_| reject(RejectReason::Malformed))?
+        }
     };
 
     let path = Path { generation: &generation, batches: &shared.batches, epoch: shared.epoch };
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
-    let processed = catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
+    let processed =
+        catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
     let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
     if let Verdict::WaitForCommit(kept) = verdict {
         if !kept.await.unwrap_or(false) {
-            return Err(Refusal::unavailable("the queue could not keep the request; retry", pipeline::QUEUE_RETRY_AFTER));
+            return Err(Refusal::unavailable(
+                "the queue could not keep the request; retry",
+                pipeline::QUEUE_RETRY_AFTER,
+            ));
         }
     }
     Ok(warning.map_or_else(Accepted::default, Accepted::warning))
@@ -143,8 +149,7 @@ fn transcode(
     reservation: &mut Reservation,
 ) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
     let mut request = Vec::with_capacity(message.len() / 2);
-    let decoded =
-        json::decode(signal, message, &mut request).map_err(|error| Refusal::malformed(error.to_string()))?;
+    let decoded = json::decode(signal, message, &mut request).map_err(|error| Refusal::malformed(error.to_string()))?;
     if !reservation.grow(request.len()) {
         return Err(BodyError::Full.refusal(0));
     }

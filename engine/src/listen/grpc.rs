@@ -118,7 +118,8 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
 /// Whether the service that a HealthCheckRequest { service = 1 } asks about is known.
 async fn health_service(body: Incoming) -> Result<bool, Refusal> {
     let malformed = || Refusal::malformed("not a HealthCheckRequest");
-    let body = http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect().await.map_err(|_| malformed())?.to_bytes();
+    let body =
+        http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect().await.map_err(|_| malformed())?.to_bytes();
     let message = body.get(5..).ok_or_else(malformed)?;
     let mut reader = Reader::new(message);
     let mut known = true;

@@ -23,7 +23,10 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
         "/v1/traces" => Signal::Traces,
         "/v1/metrics" => Signal::Metrics,
         "/v1/logs" => Signal::Logs,
-        _ => return Refusal::not_served("OTLP/HTTP is served at /v1/traces, /v1/metrics, /v1/logs").over_http(answer_format),
+        _ => {
+            return Refusal::not_served("OTLP/HTTP is served at /v1/traces, /v1/metrics, /v1/logs")
+                .over_http(answer_format)
+        }
     };
     if head.method != Method::POST {
         return Refusal::method_not_allowed().over_http(answer_format);

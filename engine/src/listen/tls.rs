@@ -18,7 +18,8 @@ pub fn acceptor(
     client_ca: Option<&[u8]>,
 ) -> Result<TlsAcceptor, String> {
     let chain = certificates(certificate, "certificate")?;
-    let key = PrivateKeyDer::from_pem_slice(private_key).map_err(|_| "private key: not a PEM private key".to_owned())?;
+    let key =
+        PrivateKeyDer::from_pem_slice(private_key).map_err(|_| "private key: not a PEM private key".to_owned())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

@@ -34,7 +34,8 @@ impl SensitiveKeys {
 
     pub(super) fn contains(&self, key: &[u8]) -> bool {
         let same_length = self.exact.get(key.len()).map_or(&[][..], Vec::as_slice);
-        same_length.iter().any(|known| known.eq_ignore_ascii_case(key)) || self.globs.iter().any(|glob| glob.matches(key))
+        same_length.iter().any(|known| known.eq_ignore_ascii_case(key))
+            || self.globs.iter().any(|glob| glob.matches(key))
     }
 }
 

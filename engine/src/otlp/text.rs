@@ -282,8 +282,8 @@ mod tests {
     use super::*;
     use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
     use opentelemetry_proto::tonic::common::v1::{self as common, ArrayValue, KeyValueList};
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     fn any(value: Any) -> common::AnyValue {
         common::AnyValue { value: Some(value) }
@@ -294,11 +294,7 @@ mod tests {
     }
 
     fn pair(key: &str, value: Option<Any>) -> common::KeyValue {
-        common::KeyValue {
-            key: key.into(),
-            value: Some(common::AnyValue { value }),
-            ..Default::default()
-        }
+        common::KeyValue { key: key.into(), value: Some(common::AnyValue { value }), ..Default::default() }
     }
 
     #[test]

@@ -104,9 +104,7 @@ impl Template {
                 Some(Cow::Owned(out))
             }
             Matcher::Anything => Some(Cow::Owned(fill_whole(&self.text, value, value))),
-            Matcher::Literal(literal) => {
-                (literal == value).then(|| Cow::Owned(fill_whole(&self.text, value, "")))
-            }
+            Matcher::Literal(literal) => (literal == value).then(|| Cow::Owned(fill_whole(&self.text, value, ""))),
         }
     }
 }
@@ -150,9 +148,10 @@ fn fill_whole(template: &str, whole: &str, first: &str) -> String {
 impl Rules {
     /// Compiles; the error names the rule by index and says what is wrong with it.
     pub fn compile(rules: &[RelabelRule]) -> Result<Rules, String> {
-        let compiled = rules.iter().enumerate().map(|(index, rule)| {
-            Rule::compile(rule).map_err(|error| format!("rule {index}: {error}"))
-        });
+        let compiled = rules
+            .iter()
+            .enumerate()
+            .map(|(index, rule)| Rule::compile(rule).map_err(|error| format!("rule {index}: {error}")));
         compiled.collect::<Result<_, _>>().map(Rules)
     }
 

@@ -174,8 +174,14 @@ fn case_is_changed_into_the_target() {
 #[test]
 fn a_bad_rule_is_named() {
     let bad = [
-        (RelabelRule { regex: "a(b".into(), target_label: "x".into(), ..rule(RelabelAction::Replace) }, "rule 0: regex: unclosed group"),
-        (RelabelRule { target_label: "x".into(), ..rule(RelabelAction::HashMod) }, "rule 0: action hashmod needs a modulus above 0"),
+        (
+            RelabelRule { regex: "a(b".into(), target_label: "x".into(), ..rule(RelabelAction::Replace) },
+            "rule 0: regex: unclosed group",
+        ),
+        (
+            RelabelRule { target_label: "x".into(), ..rule(RelabelAction::HashMod) },
+            "rule 0: action hashmod needs a modulus above 0",
+        ),
         (rule(RelabelAction::Replace), "rule 0: this action needs target_label"),
     ];
     for (rule, message) in bad {

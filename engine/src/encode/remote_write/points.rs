@@ -6,9 +6,7 @@ use super::TIMESERIES;
 use crate::encode::{DropReason, Encoded};
 use crate::otlp::metric::DATA_POINTS;
 use crate::otlp::text::{put_hex, KeyValue};
-use crate::otlp::wire::{
-    put_fixed64_field, put_message_field, put_varint_field, Field, Reader, Value, WireError,
-};
+use crate::otlp::wire::{put_fixed64_field, put_message_field, put_varint_field, Field, Reader, Value, WireError};
 use crate::relabel::Rules;
 
 /// TimeSeries.

@@ -164,9 +164,7 @@ impl Luhn {
 
     fn is_card(&self) -> bool {
         // The last digit is not doubled: of 16 digits, those at even positions are.
-        self.digits >= MIN_DIGITS
-            && self.sums[self.digits % 2] % 10 == 0
-            && self.is_of_issuer()
+        self.digits >= MIN_DIGITS && self.sums[self.digits % 2] % 10 == 0 && self.is_of_issuer()
     }
 
     fn is_of_issuer(&self) -> bool {

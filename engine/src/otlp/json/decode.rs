@@ -199,7 +199,9 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<(), A::Error> {
         match (self.field.presence, self.field.kind) {
-            (Presence::Explicit, Kind::Nested(message)) => put_nested(self.out, self.field, message, self.depth, members),
+            (Presence::Explicit, Kind::Nested(message)) => {
+                put_nested(self.out, self.field, message, self.depth, members)
+            }
             _ => Err(A::Error::custom(format_args!("{} is not an object", self.field.json_name))),
         }
     }

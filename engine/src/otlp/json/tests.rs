@@ -13,8 +13,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
     HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics,
 };
 use opentelemetry_proto::tonic::trace::v1::{span, ResourceSpans, ScopeSpans, Span, Status};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 fn decoded(signal: Signal, json: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
@@ -40,7 +40,8 @@ fn every_kind_of_field_comes_back_as_the_same_bytes() {
         value: Some(number_data_point::Value::AsInt(0)),
         ..Default::default()
     };
-    let nan = NumberDataPoint { value: Some(number_data_point::Value::AsDouble(f64::NEG_INFINITY)), ..Default::default() };
+    let nan =
+        NumberDataPoint { value: Some(number_data_point::Value::AsDouble(f64::NEG_INFINITY)), ..Default::default() };
     let histogram = HistogramDataPoint {
         count: 3,
         sum: Some(0.0),
@@ -60,7 +61,10 @@ fn every_kind_of_field_comes_back_as_the_same_bytes() {
         metric("histogram", Data::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality: 2 })),
         metric(
             "exponential",
-            Data::ExponentialHistogram(ExponentialHistogram { data_points: vec![exponential], aggregation_temporality: 1 }),
+            Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: vec![exponential],
+                aggregation_temporality: 1,
+            }),
         ),
     ];
     let scope = ScopeMetrics { metrics, ..Default::default() };
@@ -88,7 +92,8 @@ fn a_span_reads_as_the_specification_writes_it() {
 #[test]
 fn lenient_forms_mean_the_same() {
     let log = |record: &str| format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{record}]}}]}}]}}"#);
-    let canonical = decoded(Signal::Logs, &log(r#"{"timeUnixNano":"1000","severityNumber":9,"body":{"bytesValue":"+/8="}}"#));
+    let canonical =
+        decoded(Signal::Logs, &log(r#"{"timeUnixNano":"1000","severityNumber":9,"body":{"bytesValue":"+/8="}}"#));
     for record in [
         r#"{"timeUnixNano":1000,"severityNumber":"SEVERITY_NUMBER_INFO","body":{"bytesValue":"-_8"}}"#,
         r#"{"time_unix_nano":"1e3","severity_number":9.0,"body":{"bytes_value":"+/8"}}"#,

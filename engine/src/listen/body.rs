@@ -20,6 +20,9 @@ use crate::admit::inflight::{Inflight, Reservation};
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told to wait when the gateway's memory for requests in flight is taken.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Of a refused request, what is read after the refusal.
+const DISCARD_MAX_BYTES: usize = 256 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A zstd frame may ask for a window up to 2^25 bytes (32 MiB); level 19 needs 2^23.
 const ZSTD_WINDOW_LOG_MAX: u32 = 25;
 /// How the output of a decompressor grows.
@@ -70,7 +73,7 @@ impl BodyError {
 
 /// Receives a body of at most `max_bytes`, each byte reserved in `inflight` before it is kept.
 pub async fn receive(
-    mut body: Incoming,
+    body: &mut Incoming,
     max_bytes: usize,
     inflight: &Arc<Inflight>,
 ) -> Result<(Bytes, Reservation), BodyError> {
@@ -111,6 +114,22 @@ pub async fn receive(
         Ok(result) => result.map(|bytes| (bytes, reservation)),
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+/// Reads what is left of a refused request's body and throws it away, within bounds: an HTTP/1.1 client that is still
+/// sending would otherwise see a broken connection instead of the answer.
+pub async fn discard(body: &mut Incoming) {
+    let discard = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARD_MAX_BYTES {
+                return;
+            }
+        }
+    };
+    // Too slow is the same as too long: the connection closes.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
 }
 
 /// Undoes `compression`; the result is at most `max_bytes`, and reserved in `reservation` as it grows, so that a

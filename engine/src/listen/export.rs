@@ -35,7 +35,7 @@ pub(super) async fn export(
     shared: &Arc<Shared>,
     signal: Signal,
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     framing: Framing,
     compression: Option<Compression>,
 ) -> Result<Accepted, Refusal> {

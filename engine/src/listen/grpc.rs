@@ -38,7 +38,7 @@ const MAX_HEALTH_REQUEST: usize = 1024;
 
 pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
         // gRPC over HTTP/2: a server answers another content type with HTTP 415.
         let mut response = Response::new(AnswerBody::data("this port speaks gRPC\n".into()));
@@ -55,7 +55,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
     };
     let encoding = head.headers.get("grpc-encoding").map_or(&b""[..], HeaderValue::as_bytes);
     let compression = Compression::parse(encoding);
-    let result = export(shared, signal, &head.headers, body, Framing::Grpc, compression).await;
+    let result = export(shared, signal, &head.headers, &mut body, Framing::Grpc, compression).await;
     shared.stats.observe(Protocol::Grpc, signal, &result, started.elapsed());
     match result {
         Ok(accepted) => accepted.over_grpc(),

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{HeaderValue, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 
 use super::answer::{Format, Refusal};
-use super::body::{AnswerBody, Compression};
+use super::body::{discard, AnswerBody, Compression};
 use super::export::{export, Framing};
 use super::{Protocol, Shared};
 use crate::otlp::Signal;
 
 pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let format = head.headers.get(CONTENT_TYPE).and_then(parse_format);
     // A client whose format is unknown is most likely a person with curl.
     let answer_format = format.unwrap_or(Format::Json);
@@ -39,9 +39,12 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
                 Format::Protobuf => Framing::Protobuf,
                 Format::Json => Framing::Json,
             };
-            export(shared, signal, &head.headers, body, framing, Compression::parse(encoding)).await
+            export(shared, signal, &head.headers, &mut body, framing, Compression::parse(encoding)).await
         }
     };
+    if result.is_err() && head.version < Version::HTTP_2 {
+        discard(&mut body).await;
+    }
     shared.stats.observe(Protocol::Http, signal, &result, started.elapsed());
     match result {
         Ok(accepted) => accepted.over_http(answer_format, signal),

@@ -1,0 +1,142 @@
+"""Requests of the three backends' protocols into arrivals."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import cramjam
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from gateway.sink.proto import loki_push_pb2, remote_write_1_pb2, remote_write_2_pb2
+from gateway.sink.received import Arrival, Received
+
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,\s*|$)')
+
+
+def unsnappy(body: bytes) -> bytes:
+    """Undo snappy's block format."""
+    return bytes(cramjam.snappy.decompress_raw(body))
+
+
+def remote_write_1(body: bytes, header_tenant: str | None, received: Received) -> None:
+    request = remote_write_1_pb2.WriteRequest.FromString(body)
+    for metadata in request.metadata:
+        if not metadata.metric_family_name:
+            received.complain("remote write: metadata without a name")
+    for series in request.timeseries:
+        labels = [(label.name, label.value) for label in series.labels]
+        exemplars = [[(label.name, label.value) for label in exemplar.labels] for exemplar in series.exemplars]
+        _series(labels, exemplars, [(s.value, s.timestamp) for s in series.samples], header_tenant, received)
+
+
+def remote_write_2(body: bytes, header_tenant: str | None, received: Received) -> tuple[int, int]:
+    """Returns how many samples and exemplars were written, for the answer's headers."""
+    request = remote_write_2_pb2.Request.FromString(body)
+    if not request.symbols or request.symbols[0] != "":
+        received.complain("remote write 2: symbols[0] is not empty")
+    samples = exemplar_count = 0
+    for series in request.timeseries:
+        refs = list(series.labels_refs)
+        labels = [(request.symbols[refs[i]], request.symbols[refs[i + 1]]) for i in range(0, len(refs) - 1, 2)]
+        _series(labels, [], [(s.value, s.timestamp) for s in series.samples], header_tenant, received)
+        samples += len(series.samples)
+        exemplar_count += len(series.exemplars)
+    return samples, exemplar_count
+
+
+def _series(
+    labels: list[tuple[str, str]],
+    exemplars: list[list[tuple[str, str]]],
+    samples: list[tuple[float, int]],
+    header_tenant: str | None,
+    received: Received,
+) -> None:
+    names = [name for name, _ in labels]
+    if names != sorted(set(names)):
+        received.complain(f"remote write: labels are not sorted and unique: {names}")
+    if "__name__" not in names:
+        received.complain("remote write: a series has no __name__")
+    if not all(value for _, value in labels):
+        received.complain("remote write: a label is empty")
+    by_name = dict(labels)
+    shown = ", ".join(f"{name}={value!r}" for name, value in labels if name != "__name__")
+    for value, timestamp in samples:
+        if timestamp <= 0:
+            received.complain("remote write: a sample has no timestamp")
+        tenant = header_tenant or by_name.get("tenant", "?")
+        line = f"{by_name.get('__name__', '?')}{{{shown}}} {value:g} @{timestamp}"
+        received.add(Arrival("sample", tenant, line, (labels, exemplars)))
+
+
+def loki_push(body: bytes, header_tenant: str | None, received: Received) -> None:
+    for stream in loki_push_pb2.PushRequest.FromString(body).streams:
+        inner = stream.labels.strip()[1:-1]
+        labels = dict(_LABEL.findall(inner))
+        if not labels or _LABEL.sub("", inner).strip():
+            received.complain(f"loki: stream labels do not parse: {stream.labels}")
+        tenant = header_tenant or labels.get("tenant", "?")
+        last = 0
+        for entry in stream.entries:
+            nanos = entry.timestamp.seconds * 10**9 + entry.timestamp.nanos
+            if nanos < last:
+                received.complain("loki: entries of a stream are out of order")
+            last = nanos
+            metadata = [(pair.name, pair.value) for pair in entry.structuredMetadata]
+            line = f"{stream.labels} {entry.line}"
+            received.add(Arrival("log", tenant, line, (stream.labels, entry.line, metadata)))
+
+
+def otlp_traces(request: ExportTraceServiceRequest, header_tenant: str | None, received: Received) -> None:
+    for resource_spans in request.resource_spans:
+        tenant, resource = _resource(resource_spans.resource, header_tenant)
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if len(span.trace_id) != 16 or len(span.span_id) != 8:
+                    received.complain("otlp: an id has the wrong length")
+                line = f"{span.name} trace={span.trace_id.hex()} {_attributes(span.attributes)}"
+                everything = (resource, MessageToDict(scope_spans.scope), MessageToDict(span))
+                received.add(Arrival("span", tenant, line, everything))
+
+
+def otlp_logs(request: ExportLogsServiceRequest, header_tenant: str | None, received: Received) -> None:
+    for resource_logs in request.resource_logs:
+        tenant, resource = _resource(resource_logs.resource, header_tenant)
+        for scope_logs in resource_logs.scope_logs:
+            for record in scope_logs.log_records:
+                line = f"{record.severity_text} {_value(record.body)}"
+                received.add(Arrival("log", tenant, line, (resource, MessageToDict(record))))
+
+
+def otlp_metrics(request: ExportMetricsServiceRequest, header_tenant: str | None, received: Received) -> None:
+    for resource_metrics in request.resource_metrics:
+        tenant, resource = _resource(resource_metrics.resource, header_tenant)
+        for scope_metrics in resource_metrics.scope_metrics:
+            for metric in scope_metrics.metrics:
+                for point in _points(metric):
+                    everything = (resource, metric.name, metric.description, metric.unit, MessageToDict(point))
+                    received.add(
+                        Arrival("sample", tenant, f"{metric.name} {_attributes(point.attributes)}", everything)
+                    )
+
+
+def _points(metric: Any) -> Iterator[Any]:
+    kind = metric.WhichOneof("data")
+    if kind is not None:
+        yield from getattr(metric, kind).data_points
+
+
+def _resource(resource: Any, header_tenant: str | None) -> tuple[str, Any]:
+    attributes = {attribute.key: _value(attribute.value) for attribute in resource.attributes}
+    return header_tenant or str(attributes.get("tenant", "?")), MessageToDict(resource)
+
+
+def _attributes(attributes: Any) -> str:
+    return " ".join(f"{attribute.key}={_value(attribute.value)!r}" for attribute in attributes)
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    return None if kind is None else getattr(value, kind)

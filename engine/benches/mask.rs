@@ -40,7 +40,12 @@ fn request(e_mail: &str) -> Vec<u8> {
                     attribute(out, 9, "url.full", "https://shop.example.com/api/v1/checkout?cart=81723&step=2");
                     attribute(out, 9, "http.route", "/api/v1/checkout");
                     attribute(out, 9, "server.address", "shop.example.com");
-                    attribute(out, 9, "user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0");
+                    attribute(
+                        out,
+                        9,
+                        "user_agent.original",
+                        "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/128.0",
+                    );
                     attribute(out, 9, "network.peer.address", "10.42.7.19");
                     attribute(out, 9, "enduser.id", e_mail);
                     attribute(out, 9, "session.id", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736");
@@ -65,9 +70,11 @@ fn masking(criterion: &mut Criterion) {
     let dirty = request("bob.smith@example.com");
     let clean = request("user-1234");
     let mut edits = EditList::default();
-    for (name, request, masker) in
-        [("validate", &dirty, None), ("mask, clean", &clean, Some(&masker)), ("mask, an e-mail each", &dirty, Some(&masker))]
-    {
+    for (name, request, masker) in [
+        ("validate", &dirty, None),
+        ("mask, clean", &clean, Some(&masker)),
+        ("mask, an e-mail each", &dirty, Some(&masker)),
+    ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 edits.clear();

@@ -130,7 +130,8 @@ fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
             bare(from + text[from..].iter().take_while(number).count())
         }
         _ => {
-            let literal = [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| text[from..].starts_with(word));
+            let literal =
+                [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| text[from..].starts_with(word));
             literal.and_then(|word| bare(from + word.len()))
         }
     }

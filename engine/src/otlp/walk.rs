@@ -161,13 +161,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
     }
 
     /// `depth` is that of the attribute's value.
-    fn key_value(
-        &mut self,
-        inner: Reader<'a>,
-        field: &Field<'a>,
-        place: Place,
-        depth: usize,
-    ) -> Result<(), Malformed> {
+    fn key_value(&mut self, inner: Reader<'a>, field: &Field<'a>, place: Place, depth: usize) -> Result<(), Malformed> {
         let (key, fate) = self.key_and_fate(inner)?;
         match fate {
             Fate::Walk => {

@@ -1,8 +1,8 @@
 use super::*;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 fn sampler(ratio: f64) -> RatioSampler {
     RatioSampler::compile(&policy::Sample { ratio }).unwrap()
@@ -33,7 +33,8 @@ fn run(request: &[u8], ratio: f64) -> (Vec<Span>, u64, Vec<u8>) {
     let removed = sample(request, &sampler(ratio), &mut edits).unwrap();
     let bytes = edits.apply(request).into_owned();
     let decoded = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
-    let spans = decoded.resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+    let spans =
+        decoded.resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
     (spans.collect(), removed, bytes)
 }
 

@@ -195,11 +195,7 @@ mod tests {
             ("", 0xe6_6666_6666_6668, "ot=th:e6666666666668".to_owned()),
             ("", 1, "ot=th:00000000000001".to_owned()),
             ("a=1,b=2", 1 << 55, "ot=th:8,a=1,b=2".to_owned()),
-            (
-                "a=1 , ot=rv:6e6d1a75832a2f;x:y;th:4 ,b=2",
-                1 << 55,
-                "ot=th:8;rv:6e6d1a75832a2f;x:y,a=1,b=2".to_owned(),
-            ),
+            ("a=1 , ot=rv:6e6d1a75832a2f;x:y;th:4 ,b=2", 1 << 55, "ot=th:8;rv:6e6d1a75832a2f;x:y,a=1,b=2".to_owned()),
             (&vec!["k=v"; 32].join(","), 1 << 55, format!("ot=th:8,{}", vec!["k=v"; 31].join(","))),
             (&format!("ot=x:{}", "y".repeat(250)), 0xe6_6666_6666_6668, "ot=th:e6666666666668".to_owned()),
         ] {

@@ -8,8 +8,8 @@ use opentelemetry_proto::tonic::collector::{
 };
 use opentelemetry_proto::tonic::common::v1::{any_value::Value, AnyValue, KeyValue, KeyValueList};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 use std::time::{Duration, Instant};
 
 const KEYS: [&str; 2] = ["password", "*token*"];
@@ -45,7 +45,8 @@ fn log(record: LogRecord) -> Vec<u8> {
 }
 
 fn mask_body(body: Value, action: MaskAction) -> (Option<Value>, MaskCounts) {
-    let (bytes, counts) = mask(Signal::Logs, &log(LogRecord { body: Some(wrap(body)), ..LogRecord::default() }), action);
+    let (bytes, counts) =
+        mask(Signal::Logs, &log(LogRecord { body: Some(wrap(body)), ..LogRecord::default() }), action);
     let decoded = ExportLogsServiceRequest::decode(bytes.as_slice()).unwrap();
     (decoded.resource_logs[0].scope_logs[0].log_records[0].body.clone().and_then(|body| body.value), counts)
 }
@@ -82,10 +83,18 @@ fn texts_are_redacted_or_cut() {
 #[test]
 fn bytes_and_numbers_are_searched_too() {
     let redact = |value| mask_body(value, MaskAction::Redact).0.unwrap();
-    assert_eq!(redact(Value::BytesValue(b"\xff bob@example.com \x00".to_vec())), Value::BytesValue(b"\xff [email] \x00".to_vec()));
+    assert_eq!(
+        redact(Value::BytesValue(b"\xff bob@example.com \x00".to_vec())),
+        Value::BytesValue(b"\xff [email] \x00".to_vec())
+    );
     assert_eq!(redact(Value::IntValue(4_111_111_111_111_111)), text("[credit_card]"));
     assert_eq!(redact(Value::DoubleValue(4_111_111_111_111_111.0)), text("[credit_card]"));
-    for kept in [Value::IntValue(42), Value::IntValue(-4_111_111_111_111_111), Value::DoubleValue(f64::NAN.abs().min(1.5)), Value::BoolValue(true)] {
+    for kept in [
+        Value::IntValue(42),
+        Value::IntValue(-4_111_111_111_111_111),
+        Value::DoubleValue(f64::NAN.abs().min(1.5)),
+        Value::BoolValue(true),
+    ] {
         assert_eq!(redact(kept.clone()), kept);
     }
     assert_eq!(mask_body(Value::IntValue(4_111_111_111_111_111), MaskAction::Remove).0, Some(text("")));
@@ -98,7 +107,10 @@ fn values_of_sensitive_keys_go_whole_at_any_depth() {
         vec![
             attribute("a", text("x")),
             attribute("PassWord", Value::IntValue(1)),
-            attribute("nested", list(vec![attribute("my-token-1", list(vec![attribute("b", text("y"))])), attribute("c", text("z"))])),
+            attribute(
+                "nested",
+                list(vec![attribute("my-token-1", list(vec![attribute("b", text("y"))])), attribute("c", text("z"))]),
+            ),
             attribute("bob@example.com password", text("w")),
             KeyValue { key: "token".to_owned(), ..KeyValue::default() },
         ]
@@ -132,15 +144,21 @@ fn a_sampling_randomness_is_no_card_number() {
     let span = Span { trace_id: vec![1; 16], span_id: vec![1; 8], trace_state, ..Span::default() };
     let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
     let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
-    let (bytes, _) = mask(Signal::Traces, &ExportTraceServiceRequest { resource_spans }.encode_to_vec(), MaskAction::Redact);
+    let (bytes, _) =
+        mask(Signal::Traces, &ExportTraceServiceRequest { resource_spans }.encode_to_vec(), MaskAction::Redact);
     let decoded = ExportTraceServiceRequest::decode(bytes.as_slice()).unwrap();
     assert_eq!(decoded.resource_spans[0].scope_spans[0].spans[0].trace_state, "ot=rv:30569309025904,v=[email]");
 }
 
 #[test]
 fn detectors_that_are_not_asked_for_find_nothing() {
-    let only_cards = Masker::compile(&policy::Mask { keys: vec![], detectors: vec![Detector::CreditCard], action: MaskAction::Redact });
-    let request = log(LogRecord { body: Some(wrap(text(r#"bob@example.com {"password":"x"}"#))), ..LogRecord::default() });
+    let only_cards = Masker::compile(&policy::Mask {
+        keys: vec![],
+        detectors: vec![Detector::CreditCard],
+        action: MaskAction::Redact,
+    });
+    let request =
+        log(LogRecord { body: Some(wrap(text(r#"bob@example.com {"password":"x"}"#))), ..LogRecord::default() });
     let mut edits = EditList::default();
     check_and_mask(Signal::Logs, &request, Some(&only_cards.unwrap()), &mut edits, &mut MaskCounts::default()).unwrap();
     assert!(edits.is_empty());
@@ -150,9 +168,38 @@ fn detectors_that_are_not_asked_for_find_nothing() {
 #[test]
 fn pathological_texts_take_linear_time() {
     for unit in [
-        "@", "a@", "a@b.co@", "%40", "%40a.bc", "\"@a.bc", "\"", "\\", "\\\"", "a", "1", "4 ", "4-", "4111 ", "4111 1111 1111 1111 ", "{", "[{",
-        "{\"password\":", "{\"password\":{", "{\"a\":{", "\"password\":", "\"password\":\"", "\"password\" ", "\"password\":1,", " ", "é", "é@é.éé",
-        "\\\"password\\\":", "{\"n\":4111111111111111}", "\\\\\\@a.bc", ".a-", "a.b@a.",
+        "@",
+        "a@",
+        "a@b.co@",
+        "%40",
+        "%40a.bc",
+        "\"@a.bc",
+        "\"",
+        "\\",
+        "\\\"",
+        "a",
+        "1",
+        "4 ",
+        "4-",
+        "4111 ",
+        "4111 1111 1111 1111 ",
+        "{",
+        "[{",
+        "{\"password\":",
+        "{\"password\":{",
+        "{\"a\":{",
+        "\"password\":",
+        "\"password\":\"",
+        "\"password\" ",
+        "\"password\":1,",
+        " ",
+        "é",
+        "é@é.éé",
+        "\\\"password\\\":",
+        "{\"n\":4111111111111111}",
+        "\\\\\\@a.bc",
+        ".a-",
+        "a.b@a.",
     ] {
         let megabyte = unit.repeat(1 + 1_000_000 / unit.len());
         for action in [MaskAction::Redact, MaskAction::Remove] {

@@ -64,15 +64,29 @@ impl Random {
     fn secret(&mut self) -> &'static str {
         // "hunter2" is known by its key only.
         let index = self.below(4);
-        if self.masked { MASKED[index] } else { SECRETS[index] }
+        if self.masked {
+            MASKED[index]
+        } else {
+            SECRETS[index]
+        }
     }
 
     fn text(&mut self) -> String {
-        const WORDS: [&str; 12] =
-            ["", "GET", "/api/v1", "ünï", "@", "100%", "4bf92f3577b34da6a3ce929d0e0e4736", "12:30", "{\"a\":\"b\"}", "日本語", "2024-01-15", "\\n"];
-        let words = self.many(4, |random| {
-            if random.below(5) == 0 { random.secret() } else { WORDS[random.below(12)] }
-        });
+        const WORDS: [&str; 12] = [
+            "",
+            "GET",
+            "/api/v1",
+            "ünï",
+            "@",
+            "100%",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            "12:30",
+            "{\"a\":\"b\"}",
+            "日本語",
+            "2024-01-15",
+            "\\n",
+        ];
+        let words = self.many(4, |random| if random.below(5) == 0 { random.secret() } else { WORDS[random.below(12)] });
         // Parted so that neither words nor secrets run together.
         words.join(" / ")
     }
@@ -87,13 +101,19 @@ impl Random {
 
     fn attribute(&mut self, depth: u64) -> KeyValue {
         if self.below(4) > 0 {
-            return KeyValue { key: self.text(), value: self.maybe(|random| random.value(depth)), ..KeyValue::default() };
+            return KeyValue {
+                key: self.text(),
+                value: self.maybe(|random| random.value(depth)),
+                ..KeyValue::default()
+            };
         }
         let key = ["password", "PASSWORD", "x-token-y"][self.below(3)];
         let before = match self.below(3) {
             0 => Value::StringValue("hunter2".to_owned()),
             1 => Value::IntValue(self.number() as i64),
-            _ => Value::KvlistValue(KeyValueList { values: vec![key_value("a", Value::BytesValue(b"hunter2".to_vec()))] }),
+            _ => Value::KvlistValue(KeyValueList {
+                values: vec![key_value("a", Value::BytesValue(b"hunter2".to_vec()))],
+            }),
         };
         key_value(key, if self.masked { Value::StringValue("[redacted]".to_owned()) } else { before })
     }

@@ -80,8 +80,7 @@ static ENTITY_REF: Schema = Schema::new(&[
     (3, Kind::Text(Place::EntityKey)),
     (4, Kind::Text(Place::EntityKey)),
 ]);
-static RESOURCE: Schema =
-    Schema::new(&[(1, Kind::KeyValue), (2, Kind::Varint), (3, Kind::Message(&ENTITY_REF))]);
+static RESOURCE: Schema = Schema::new(&[(1, Kind::KeyValue), (2, Kind::Varint), (3, Kind::Message(&ENTITY_REF))]);
 static SCOPE: Schema = Schema::new(&[
     (1, Kind::Text(Place::ScopeName)),
     (2, Kind::Text(Place::ScopeVersion)),
@@ -145,8 +144,7 @@ static LOG_RECORD: Schema = Schema::new(&[
 static METRICS: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_METRICS))]);
 static RESOURCE_METRICS: Schema =
     Schema::new(&[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_METRICS)), (3, SCHEMA_URL)]);
-static SCOPE_METRICS: Schema =
-    Schema::new(&[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
+static SCOPE_METRICS: Schema = Schema::new(&[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
 static METRIC: Schema = Schema::new(&[
     (1, Kind::Text(Place::MetricName)),
     (2, Kind::Text(Place::MetricDescription)),

@@ -77,10 +77,14 @@ fn spans_are_checked() {
         ("link without ids", &|out| put_bytes_field(out, 13, b""), ID),
         ("link", &|out| put_message_field(out, 13, ids), Ok(())),
         ("event name that is no text", &|out| put_message_field(out, 11, |out| put_bytes_field(out, 2, b"\xff")), UTF8),
-        ("status twice, the second one bad", &|out| {
-            put_message_field(out, 15, |out| put_bytes_field(out, 2, b"fine"));
-            put_message_field(out, 15, |out| put_bytes_field(out, 2, b"\xff"));
-        }, UTF8),
+        (
+            "status twice, the second one bad",
+            &|out| {
+                put_message_field(out, 15, |out| put_bytes_field(out, 2, b"fine"));
+                put_message_field(out, 15, |out| put_bytes_field(out, 2, b"\xff"));
+            },
+            UTF8,
+        ),
     ];
     for (name, rest, expected) in cases {
         assert_eq!(validate(Signal::Traces, &span(rest)), *expected, "{name}");
@@ -95,7 +99,9 @@ fn log_records_and_exemplars_need_no_ids() {
         assert_eq!(validate(Signal::Logs, &log), expected);
         let exemplar = request(&|out| {
             put_message_field(out, 5, |out| {
-                put_message_field(out, 1, |out| put_message_field(out, 5, |out| put_bytes_field(out, 5, &vec![1; length])));
+                put_message_field(out, 1, |out| {
+                    put_message_field(out, 5, |out| put_bytes_field(out, 5, &vec![1; length]))
+                });
             });
         });
         assert_eq!(validate(Signal::Metrics, &exemplar), expected);
@@ -104,11 +110,12 @@ fn log_records_and_exemplars_need_no_ids() {
 
 #[test]
 fn repeated_numbers_may_be_packed_or_not() {
-    let histogram = |point: Write<'_>| {
-        request(&|out| put_message_field(out, 9, |out| put_message_field(out, 1, point)))
-    };
+    let histogram =
+        |point: Write<'_>| request(&|out| put_message_field(out, 9, |out| put_message_field(out, 1, point)));
     let buckets = |buckets: Write<'_>| {
-        request(&|out| put_message_field(out, 10, |out| put_message_field(out, 1, |out| put_message_field(out, 8, buckets))))
+        request(&|out| {
+            put_message_field(out, 10, |out| put_message_field(out, 1, |out| put_message_field(out, 8, buckets)))
+        })
     };
     for (request, expected) in [
         (histogram(&|out| put_bytes_field(out, 6, &[0; 16])), Ok(())),
@@ -127,7 +134,9 @@ fn repeated_numbers_may_be_packed_or_not() {
 #[test]
 fn values_may_nest_to_the_limit_and_no_deeper() {
     for nested in [nested_lists, nested_maps] {
-        for (levels, expected) in [(MAX_DEPTH - 1, Ok(())), (MAX_DEPTH, Err(Malformed::TooDeep)), (5_000, Err(Malformed::TooDeep))] {
+        for (levels, expected) in
+            [(MAX_DEPTH - 1, Ok(())), (MAX_DEPTH, Err(Malformed::TooDeep)), (5_000, Err(Malformed::TooDeep))]
+        {
             let body = nested(levels);
             let log = request(&|out| put_bytes_field(out, 5, &body));
             assert_eq!(validate(Signal::Logs, &log), expected, "{levels}");
@@ -242,7 +251,10 @@ fn what_is_replaced_is_validated_all_the_same() {
                 put_bytes_field(out, VALUE, &deep);
             });
         });
-        assert_eq!(walk(Signal::Traces, &source, &mut Notes::default(), &mut EditList::default()), Err(Malformed::TooDeep));
+        assert_eq!(
+            walk(Signal::Traces, &source, &mut Notes::default(), &mut EditList::default()),
+            Err(Malformed::TooDeep)
+        );
     }
 }
 

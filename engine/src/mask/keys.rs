@@ -92,7 +92,7 @@ pub(super) struct KeyCache<'a> {
     slots: [Option<(&'a [u8], Verdict)>; SLOTS],
 }
 
-const SLOTS: usize = 64;
+const SLOTS: usize = 256;
 
 impl Default for KeyCache<'_> {
     fn default() -> Self {
@@ -130,7 +130,7 @@ fn slot_of(key: &[u8]) -> usize {
         Some(tail) => u64::from_le_bytes(*tail),
         None => key.iter().fold(0, |hash, &byte| hash << 8 | u64::from(byte)),
     };
-    ((tail ^ (key.len() as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize
+    ((tail ^ (key.len() as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
 #[cfg(test)]

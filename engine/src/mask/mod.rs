@@ -213,7 +213,7 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
 fn whole_number(number: Number) -> Option<u64> {
     match number {
         Number::Int(value) => u64::try_from(value).ok(),
-        Number::Double(value) => (value >= 1.0 && value < 1e19 && value.fract() == 0.0).then_some(value as u64),
+        Number::Double(value) => ((1.0..1e19).contains(&value) && value.fract() == 0.0).then_some(value as u64),
     }
 }
 

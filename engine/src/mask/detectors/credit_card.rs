@@ -5,7 +5,7 @@
 //! of a decimal; its groups have at least three digits, the first four, unless equal groups make up all there is. Where
 //! several readings of a row of groups are valid they are all covered.
 
-use super::{Census, Entry};
+use super::{Census, Entry, Report};
 use crate::policy::Detector;
 use std::ops::Range;
 
@@ -22,13 +22,16 @@ const MIN_DIGITS: usize = 13;
 const MAX_DIGITS: usize = 19;
 
 /// From each group of digits looks at 19 digits at most: linear.
-fn find(text: &[u8], found: &mut dyn FnMut(Range<usize>)) {
+fn find(text: &[u8], found: Report<'_>) {
     let mut last: Option<Range<usize>> = None;
     let mut position = 0;
     while let Some(offset) = text[position..].iter().position(u8::is_ascii_digit) {
         let group = position + offset;
         let run = run_of_digits(text, group);
         position = group + run;
+        if run < MIN_DIGITS && !row_goes_on(text, position) {
+            continue;
+        }
         let Some((start, end)) = free_start(text, group, run).and_then(|start| Some((start, card_end(text, start)?)))
         else {
             continue;
@@ -94,9 +97,8 @@ fn card_end(text: &[u8], start: usize) -> Option<usize> {
         if luhn.digits > 1 && !luhn.is_of_issuer() {
             return None;
         }
-        let next = text.get(position).copied();
-        let goes_on = next.is_some_and(is_separator) && text.get(position + 1).is_some_and(u8::is_ascii_digit);
-        let free = !next.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let goes_on = row_goes_on(text, position);
+        let free = !text.get(position).is_some_and(u8::is_ascii_alphanumeric);
         if free && luhn.is_card() && (groups.usual() || starts_row && !goes_on && groups.equal()) {
             longest = Some(position);
         }
@@ -106,6 +108,12 @@ fn card_end(text: &[u8], start: usize) -> Option<usize> {
         }
         position += 1;
     }
+}
+
+/// Whether the group that ends here is parted from another one.
+#[inline]
+fn row_goes_on(text: &[u8], end: usize) -> bool {
+    matches!(text.get(end..end + 2), Some(&[separator, digit]) if is_separator(separator) && digit.is_ascii_digit())
 }
 
 fn is_separator(byte: u8) -> bool {
@@ -164,7 +172,7 @@ impl Luhn {
 
     fn is_card(&self) -> bool {
         // The last digit is not doubled: of 16 digits, those at even positions are.
-        self.digits >= MIN_DIGITS && self.sums[self.digits % 2] % 10 == 0 && self.is_of_issuer()
+        self.digits >= MIN_DIGITS && self.sums[self.digits % 2].is_multiple_of(10) && self.is_of_issuer()
     }
 
     fn is_of_issuer(&self) -> bool {

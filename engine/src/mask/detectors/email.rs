@@ -4,7 +4,7 @@
 //! then the local part to the left. In doubt the match is the longer one. Of the characters that RFC 5321 allows in
 //! a local part, `/ = ? & { | } and the backquote are left out: in telemetry they part a URL or a structure.
 
-use super::{Census, Entry};
+use super::{Census, Entry, Report};
 use crate::policy::Detector;
 use memchr::memchr2_iter;
 use std::ops::Range;
@@ -19,7 +19,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 /// Each byte is looked at twice at most: once to the right of a sign, once to the left, never past the last match.
-fn find(text: &[u8], found: &mut dyn FnMut(Range<usize>)) {
+fn find(text: &[u8], found: Report<'_>) {
     let mut last: Option<Range<usize>> = None;
     for at in memchr2_iter(b'@', b'%', text) {
         let Some(domain) = behind_sign(text, at).and_then(|from| domain(text, from)) else { continue };

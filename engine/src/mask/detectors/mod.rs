@@ -8,6 +8,9 @@ use super::MaskCounts;
 use crate::policy::Detector;
 use std::ops::Range;
 
+/// Takes the matches.
+pub(super) type Report<'r> = &'r mut dyn FnMut(Range<usize>);
+
 /// What a detector is made of.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -15,7 +18,7 @@ pub(super) struct Entry {
     /// Whether `find` has to look at all.
     pub(super) may_match: fn(&Census) -> bool,
     /// Reports every match in a text, in ascending order of start; linear. A text need not be UTF-8.
-    pub(super) find: fn(&[u8], &mut dyn FnMut(Range<usize>)),
+    pub(super) find: fn(&[u8], Report<'_>),
     /// Whether the digits of a number are a match.
     pub(super) is_match_number: Option<fn(u64) -> bool>,
     pub(super) replacement: &'static [u8],

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import grpc
@@ -63,13 +64,14 @@ def _grpc_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
     channel = (
         grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials()) if secure else grpc.insecure_channel(url.netloc)
     )
-    call = channel.unary_unary(_METHODS[signal])
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHODS[signal])
 
     def send(payload: bytes) -> tuple[str, int]:
         try:
             return "OK", rejected_items(call(payload, metadata=tuple(headers.items()), timeout=_TIMEOUT_S))
         except grpc.RpcError as error:
-            status = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
+            metadata: dict[str, Any] = dict(cast(Any, error.trailing_metadata() or ()))
+            status: bytes = metadata.get("grpc-status-details-bin", b"")
             return _refused(error.code().name, str(error.details()), retry_delay_s(status)), 0
 
     return send

@@ -18,7 +18,8 @@ from gateway.sink import decode
 from gateway.sink.received import Received
 
 _MAX_BODY_BYTES = 256 << 20
-_OTLP = {
+Take = Callable[[Any, str | None, Received], None]
+_OTLP: dict[str, tuple[Any, Take]] = {
     "traces": (trace_service_pb2.ExportTraceServiceRequest, decode.otlp_traces),
     "metrics": (metrics_service_pb2.ExportMetricsServiceRequest, decode.otlp_metrics),
     "logs": (logs_service_pb2.ExportLogsServiceRequest, decode.otlp_logs),
@@ -149,7 +150,9 @@ class Sink:
             self._count("otlp_grpc")
             return b""
 
-        method = grpc.unary_unary_rpc_method_handler(export, request_deserializer=message_type.FromString)
+        method: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_unary_rpc_method_handler(
+            export, request_deserializer=message_type.FromString
+        )
         return grpc.method_handlers_generic_handler(service, {"Export": method})
 
     def _count(self, protocol: str) -> None:

@@ -91,6 +91,9 @@ impl Tenant {
     }
 }
 
+/// By destination and signal.
+type Outlets = HashMap<(Arc<str>, Signal), Arc<Outlet>>;
+
 /// What outlives generations: counters, the fill of token buckets, open batches.
 pub struct TenantState {
     pub id: Arc<str>,
@@ -98,7 +101,7 @@ pub struct TenantState {
     pub budgets: [Budget; 3],
     /// Why new requests are refused for now.
     pub gate: ArcSwapOption<String>,
-    outlets: Mutex<HashMap<(Arc<str>, Signal), Arc<Outlet>>>,
+    outlets: Mutex<Outlets>,
 }
 
 impl TenantState {

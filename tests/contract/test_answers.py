@@ -1,4 +1,4 @@
-"""Every row of the answers table (docs/design.md §4), on both transports: status, body, and what a client may do next."""
+"""Every row of the answers table (docs/design.md §4), on both transports: status, body, what a client may do next."""
 
 import gzip
 import json

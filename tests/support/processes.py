@@ -1,5 +1,6 @@
 """Child processes that tests start, wait for and always stop."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -71,10 +72,8 @@ class Process:
         """SIGTERM, then SIGKILL for the whole process group; the exit code."""
         if self.running:
             self.child.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.child.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
         return self.child.wait(timeout_s)
 

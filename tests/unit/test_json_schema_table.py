@@ -1,4 +1,4 @@
-"""The engine's OTLP/JSON tables are those of opentelemetry-proto: a newer one makes this fail until they are updated."""
+"""The engine's OTLP/JSON tables are those of opentelemetry-proto: a newer one makes this fail until they follow."""
 
 from pathlib import Path
 

@@ -1,0 +1,1 @@
+"""The gateway beside its peers: CPU, memory and latency on the same payloads, in one run."""

@@ -1,5 +1,6 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
@@ -91,7 +92,7 @@ pub fn process(
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);
-    hand_over(path, tenant, signal, rules, &sampled, received, reservation)
+    hand_over(path, tenant, signal, rules, sampled, received, reservation)
 }
 
 /// Within the tenant's rates? Decided before anything but the item count is read.
@@ -119,16 +120,25 @@ fn hand_over(
     tenant: &Tenant,
     signal: Signal,
     rules: &SignalRules,
-    request: &[u8],
+    mut request: Cow<'_, [u8]>,
     mut received: Received,
     reservation: Reservation,
 ) -> Result<Verdict, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
     let mut pieces: Vec<(&Route, Vec<u8>, Encoded)> = Vec::with_capacity(routes.len());
-    for route in routes {
+    for (index, route) in routes.iter().enumerate() {
         let mut payload = Vec::new();
-        match encode(route, signal, rules, &tenant.state.id, request, &mut payload) {
+        let is_last = index + 1 == routes.len();
+        let encoded = match route.encoder.as_ref() {
+            // The last destination that wants OTLP as it is gets the bytes themselves, no copy.
+            Encoder::Otlp if is_last => otlp::count_items(signal, &request).map(|items| {
+                payload = std::mem::take(&mut request).into_owned();
+                Encoded { items, ..Encoded::default() }
+            }),
+            encoder => encode(encoder, signal, rules, &tenant.state.id, &request, &mut payload),
+        };
+        match encoded {
             Ok(encoded) => pieces.push((route, payload, encoded)),
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
@@ -170,14 +180,14 @@ fn hand_over(
 }
 
 fn encode(
-    route: &Route,
+    encoder: &Encoder,
     signal: Signal,
     rules: &SignalRules,
     tenant: &str,
     request: &[u8],
     payload: &mut Vec<u8>,
 ) -> Result<Encoded, otlp::wire::WireError> {
-    match route.encoder.as_ref() {
+    match encoder {
         Encoder::Otlp => {
             payload.extend_from_slice(request);
             Ok(Encoded { items: otlp::count_items(signal, request)?, ..Encoded::default() })

@@ -61,7 +61,7 @@ class OtlpGrpc:
             self._metadata += (("authorization", f"Bearer {config.bearer_token.get_secret_value()}"),)
 
     async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
-        body = parts[0] if len(parts) == 1 else await pack("identity", parts)
+        body = await pack("identity", parts)
         metadata = self._metadata
         if self._tenant_header is not None:
             metadata += ((self._tenant_header, lane.tenant),)

@@ -20,6 +20,8 @@ use crate::admit::inflight::{Inflight, Reservation};
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told to wait when the gateway's memory for requests in flight is taken.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How much memory is reserved on a client's word.
+const BELIEVED_BYTES: usize = 1 << 20;
 /// Of a refused request, what is read after the refusal.
 const DISCARD_MAX_BYTES: usize = 256 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,9 +101,9 @@ pub async fn receive(
                 first = data;
             } else {
                 if rest.is_empty() {
-                    // The declared length saves regrowing, but is not believed beyond a few chunks.
-                    let declared = (body.size_hint().lower() as usize).min(1 << 20);
-                    rest.reserve(length + declared);
+                    // A declared length saves regrowing, but is not believed beyond a bound.
+                    let declared = expected_length(&first).max(length + body.size_hint().lower() as usize);
+                    rest.reserve(declared.min(max_bytes).min(BELIEVED_BYTES));
                     rest.extend_from_slice(&first);
                     first = Bytes::new();
                 }
@@ -113,6 +115,14 @@ pub async fn receive(
     match tokio::time::timeout(RECEIVE_TIMEOUT, collect).await {
         Ok(result) => result.map(|bytes| (bytes, reservation)),
         Err(_) => Err(BodyError::TooSlow),
+    }
+}
+
+/// A gRPC body has no Content-Length; its message says how long it is. Of any other body this is a guess, and only a guess.
+fn expected_length(start: &[u8]) -> usize {
+    match start.first_chunk::<5>() {
+        Some([0 | 1, length @ ..]) => 5 + u32::from_be_bytes(*length) as usize,
+        _ => 0,
     }
 }
 

@@ -22,8 +22,9 @@ log = structlog.get_logger(__name__)
 
 # Settled records leave the disk with the next commit, or after this; a crash before it only duplicates.
 _DELETE_DELAY_S = 0.5
-# A full queue takes new batches again when this share of it is free.
-_ROOM = 0.1
+# A queue that refuses a batch is full if less than the first share is free, and has room again with the second: a large
+# batch that does not fit into a half-empty queue must not shut out small ones.
+_FULL, _ROOM = 0.1, 0.2
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
 # Connections of the shared HTTP session, over all destinations.
@@ -244,7 +245,8 @@ class Delivery:
             kept, refused = self._within_bound(arrivals)
             if refused:
                 self._engine.fail([batch_id for batch_id, _ in refused])
-                self._close_gate("the queue is full")
+                if self._size() > self._config.queue.max_bytes * (1 - _FULL):
+                    self._close_gate("the queue is full")
             assigned = [(batch_id, self._line(record.lane).assign(record)) for batch_id, record in kept]
             deletes = self._swap_deletes()
             try:

@@ -32,6 +32,8 @@ class Process:
 
     def __init__(self, command: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None) -> None:
         self.log = log
+        # A test may run the same thing twice: each reads its own lines only.
+        self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self.child = subprocess.Popen(
                 [str(part) for part in command],
@@ -47,7 +49,7 @@ class Process:
         return self.child.poll() is None
 
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self._log_start :].decode(errors="replace")
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float = 60.0) -> None:
         """Wait until `ready`; a process that ends meanwhile fails at once, with its output."""

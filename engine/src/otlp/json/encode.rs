@@ -144,7 +144,10 @@ fn put_scalar(out: &mut Vec<u8>, kind: Kind, value: Value<'_>) -> Result<(), Wir
         }
         (Kind::Double, Value::Fixed64(bits)) => {
             let number = f64::from_bits(bits);
-            if number.is_finite() {
+            if number == 0.0 && number.is_sign_negative() {
+                // Some parsers read `-0` as the integer 0, without its sign.
+                out.extend_from_slice(b"-0.0");
+            } else if number.is_finite() {
                 put_double(out, number);
             } else {
                 out.push(b'"');

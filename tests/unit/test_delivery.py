@@ -1,0 +1,253 @@
+"""What becomes of a batch, by what its backend answers: a scripted backend, a real queue, a small engine."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from aiohttp import web
+
+from gateway.config.models import Config
+from gateway.delivery.delivery import Delivery
+from gateway.delivery.outcome import retry_after_s
+from gateway.delivery.queue import DurableQueue, QueueError
+from gateway.types import Lane, LaneCounters, Signal
+
+LANE = Lane("acme", "backend", Signal.LOGS)
+
+
+@dataclass
+class Batch:
+    """As the engine hands it out."""
+
+    id: int
+    payload: bytes
+    items: int = 10
+    tenant: str = "acme"
+    destination: str = "backend"
+    signal: str = "logs"
+    generation: int = 1
+    opened_at: float = 1_700_000_000.0
+
+
+@dataclass
+class SmallEngine:
+    """Hands out what a test closes, and remembers what it was told."""
+
+    closed: list[Batch] = field(default_factory=list)
+    acked: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    gates: list[str | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def close_batch(self, batch: Batch) -> None:
+        self.closed.append(batch)
+        os.eventfd_write(self.fd, 1)
+
+    def event_fd(self) -> int:
+        return self.fd
+
+    def drain(self) -> list[Batch]:
+        os.eventfd_read(self.fd) if self.closed else None
+        closed, self.closed = self.closed, []
+        return closed
+
+    def ack(self, ids: Any) -> None:
+        self.acked += ids
+
+    def fail(self, ids: Any) -> None:
+        self.failed += ids
+
+    def gate(self, _tenant: str | None, reason: str | None) -> None:
+        self.gates.append(reason)
+
+
+@dataclass
+class Backend:
+    """Answers with `script`, then with 204; an answer is a status, or a status with headers."""
+
+    script: list[Any] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    url: str = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.bodies.append(await request.read())
+        answer = self.script.pop(0) if self.script else 204
+        status, headers = answer if isinstance(answer, tuple) else (answer, {})
+        return web.Response(status=status, headers=headers)
+
+
+@asynccontextmanager
+async def scripted(*script: Any) -> AsyncIterator[Backend]:
+    backend = Backend(list(script))
+    app = web.Application()
+    app.router.add_post("/push", backend.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    backend.url = f"http://127.0.0.1:{port}/push"
+    try:
+        yield backend
+    finally:
+        await runner.cleanup()
+
+
+def config(folder: Path, url: str, **queue: Any) -> Config:
+    return Config.model_validate(
+        {
+            "destinations": {"backend": {"type": "loki", "url": url, "retry": {"initial": "10ms", "max": "50ms"}}},
+            "queue": {"dir": str(folder / "queue"), "max_bytes": "4MiB", **queue},
+            "tenants": {"acme": {}},
+        }
+    )
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not happen"
+        await asyncio.sleep(0.005)
+
+
+Run = Callable[[Delivery, SmallEngine], Awaitable[None]]
+
+
+async def deliver(settings: Config, batches: list[Batch], *, ends: Callable[[LaneCounters], bool]) -> LaneCounters:
+    """Hand out the batches, wait until the lane's counters are as wanted, drain; the ledger must close."""
+    engine = SmallEngine()
+    delivery = await Delivery.open(settings, engine=engine)
+    await delivery.start()
+    for batch in batches:
+        engine.close_batch(batch)
+    await until(lambda: LANE in delivery.counters() and ends(delivery.counters()[LANE]))
+    await delivery.drain(2.0)
+    counters = delivery.counters()[LANE]
+    assert counters.taken + counters.resumed == counters.delivered + sum(counters.dropped.values()) + counters.queued
+    assert engine.acked == [batch.id for batch in batches]
+    return counters
+
+
+ANSWERS = [
+    ([204], 10, {}, 1),
+    ([503, 429, 204], 10, {}, 3),
+    ([(429, {"Retry-After": "0"}), 204], 10, {}, 2),
+    ([400], 0, {"http_400": 10}, 1),
+    ([260], 0, {"blocked": 10}, 1),
+    ([301], 0, {"http_301": 10}, 1),
+]
+
+
+@pytest.mark.parametrize(("script", "delivered", "dropped", "requests"), ANSWERS)
+async def test_every_answer_of_loki_is_understood(
+    tmp_path: Path, script: list[Any], delivered: int, dropped: dict[str, int], requests: int
+) -> None:
+    async with scripted(*script) as backend:
+        counters = await deliver(
+            config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.queued == 0
+        )
+        assert (counters.delivered, counters.dropped) == (delivered, dropped)
+        assert len(backend.bodies) == requests
+
+
+@pytest.mark.parametrize("ack", ["durable", "memory"])
+async def test_what_cannot_be_delivered_is_resumed_by_the_next_run(tmp_path: Path, ack: str) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push", ack=ack)
+    counters = await deliver(
+        settings, [Batch(1, b"a"), Batch(2, b"b")], ends=lambda counters: counters.retries > 0 and counters.queued == 20
+    )
+    assert counters.queued == 20
+    async with scripted() as backend:
+        engine = SmallEngine()
+        delivery = await Delivery.open(config(tmp_path, backend.url, ack=ack), engine=engine)
+        await delivery.start()
+        await until(lambda: delivery.counters()[LANE].delivered == 20)
+        await delivery.drain(2.0)
+        assert delivery.counters()[LANE].resumed == 20
+        # Joined into one request, oldest first: snappy of "ab".
+        assert backend.bodies == [b"\x02\x04ab"]
+
+
+async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push")
+    await deliver(
+        settings,
+        [Batch(1, b"a"), Batch(2, b"b"), Batch(3, b"c")],
+        ends=lambda counters: counters.retries > 0 and counters.queued == 30,
+    )
+    async with scripted(400, 204, 400, 204) as backend:
+        engine = SmallEngine()
+        delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)
+        await delivery.start()
+        await until(lambda: delivery.counters()[LANE].queued == 0)
+        await delivery.drain(2.0)
+        counters = delivery.counters()[LANE]
+        assert (counters.delivered, counters.dropped) == (20, {"http_400": 10})
+
+
+async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push", max_bytes="1MiB")
+    engine = SmallEngine()
+    delivery = await Delivery.open(settings, engine=engine)
+    await delivery.start()
+    for number in range(4):
+        engine.close_batch(Batch(number, b"x" * 480_000))
+        await until(lambda answered=number + 1: len(engine.acked) + len(engine.failed) == answered)
+    assert engine.acked == [0, 1]
+    assert engine.failed == [2, 3]
+    assert engine.gates == ["the queue is full"]
+    async with scripted() as backend:
+        await delivery.reconfigure(config(tmp_path, backend.url, max_bytes="1MiB"))
+        await until(lambda: delivery.counters()[LANE].queued == 0)
+        await until(lambda: engine.gates == ["the queue is full", None])
+    await delivery.drain(1.0)
+
+
+async def test_a_corrupt_record_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push")
+    await deliver(
+        settings,
+        [Batch(1, b"aaaa"), Batch(2, b"bbbb")],
+        ends=lambda counters: counters.retries > 0 and counters.queued == 20,
+    )
+    environment = lmdb.open(str(tmp_path / "queue"), max_dbs=3, map_size=100 << 20)
+    records = environment.open_db(b"records")
+    with environment.begin(db=records, write=True) as transaction:
+        cursor = transaction.cursor()
+        assert cursor.first()
+        cursor.put(cursor.key(), cursor.value().replace(b"aaaa", b"aaxa"))
+    environment.close()
+    async with scripted() as backend:
+        delivery = await Delivery.open(config(tmp_path, backend.url), engine=SmallEngine())
+        await delivery.start()
+        await until(lambda: delivery.counters()[LANE].delivered == 10)
+        await delivery.drain(1.0)
+        assert delivery.counters()[LANE].dropped["corrupt_record"] > 0
+        assert backend.bodies == [b"\x04\x0cbbbb"]
+
+
+def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
+    DurableQueue(tmp_path / "queue", 1 << 20).close()
+    environment = lmdb.open(str(tmp_path / "queue"), max_dbs=3, map_size=100 << 20)
+    with environment.begin(db=environment.open_db(b"meta"), write=True) as transaction:
+        transaction.put(b"format", b"99")
+    environment.close()
+    with pytest.raises(QueueError, match="written by a newer version"):
+        DurableQueue(tmp_path / "queue", 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("5", 5.0), ("1.5", 1.5), ("-1", 0.0), ("nonsense", None), ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0)],
+)
+def test_retry_after_is_seconds_or_a_date(value: str, expected: float | None) -> None:
+    assert retry_after_s({"Retry-After": value}) == expected
+    assert retry_after_s({}) is None

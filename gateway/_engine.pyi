@@ -4,6 +4,13 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 @final
+class Chunk:
+    """Bytes that the engine owns, read in place through the buffer protocol. They never change."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
 class Batch:
     """A closed batch of one tenant and one destination, in the destination's wire format, uncompressed.
 
@@ -25,7 +32,11 @@ class Batch:
     def items(self) -> int:
         """What the backend counts: spans, log lines, samples."""
     @property
-    def payload(self) -> bytes: ...
+    def parts(self) -> list[Chunk]:
+        """The payload, in order."""
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
     @property
     def opened_at(self) -> float:
         """When its first item came in, Unix seconds."""
@@ -89,7 +100,12 @@ class Engine:
     def stop(self) -> None:
         """Close all connections and join the threads. Idempotent."""
 
-def compress(codec: Literal["identity", "snappy", "gzip", "zstd"], parts: Sequence[bytes]) -> bytes:
-    """Join `parts` and compress the whole (snappy in its block format). Releases the GIL."""
+def compress(
+    codec: Literal["identity", "snappy", "gzip", "zstd"], parts: Sequence[bytes | memoryview | Chunk]
+) -> Chunk:
+    """Join `parts` and compress the whole (snappy in its block format). Releases the GIL.
+
+    Raises ValueError for a buffer that could change while it is read.
+    """
 
 def version() -> str: ...

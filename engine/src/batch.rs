@@ -18,6 +18,9 @@ use crate::ledger::{OutletCell, Received, RejectReason};
 use crate::otlp::Signal;
 use crate::policy::{Ack, BatchLimits};
 
+/// Small pieces are joined up to this size: what is sent one by one must be worth a system call.
+const CHUNK_BYTES: usize = 256 << 10;
+
 /// With `ack: durable`, how long a busy gateway gathers requests before the next commit.
 const COMMIT_LINGER: Duration = Duration::from_millis(2);
 
@@ -78,7 +81,10 @@ pub struct Piece {
 
 #[derive(Default)]
 struct Open {
-    pieces: Vec<Piece>,
+    /// The pieces' payloads in order, small ones joined.
+    chunks: Vec<Vec<u8>>,
+    pending: Vec<Arc<Pending>>,
+    reservations: Vec<Reservation>,
     bytes: usize,
     items: u64,
     /// Set by the first piece.
@@ -109,8 +115,8 @@ pub struct Closed {
     pub outlet: Arc<Outlet>,
     pub generation: u64,
     pub items: u64,
-    /// The pieces' payloads in order; their concatenation is the batch.
-    pub payloads: Vec<Vec<u8>>,
+    /// Their concatenation is the batch.
+    pub chunks: Vec<Vec<u8>>,
     pub bytes: usize,
     /// Unix seconds.
     pub opened_at: f64,
@@ -169,10 +175,10 @@ impl Batches {
         outlet.cell.open(piece.items);
         let mut open = lock(&outlet.open);
         // A policy change may have changed the encoding: one batch, one generation.
-        if !open.pieces.is_empty() && open.generation != generation {
+        if open.since.is_some() && open.generation != generation {
             self.close(outlet, &mut open);
         }
-        if open.pieces.is_empty() {
+        if open.since.is_none() {
             open.generation = generation;
             open.since = Some((Instant::now(), unix_now()));
             if !open.listed {
@@ -185,7 +191,12 @@ impl Batches {
         }
         open.bytes += piece.payload.len();
         open.items += piece.items;
-        open.pieces.push(piece);
+        open.reservations.push(piece.reservation);
+        open.pending.extend(piece.pending);
+        match open.chunks.last_mut() {
+            Some(last) if last.len() + piece.payload.len() <= CHUNK_BYTES => last.extend_from_slice(&piece.payload),
+            _ => open.chunks.push(piece.payload),
+        }
         if open.bytes >= limits.max_bytes || open.items >= limits.max_items {
             self.close(outlet, &mut open);
         }
@@ -196,22 +207,19 @@ impl Batches {
         let open = std::mem::replace(&mut **open, Open { listed, ..Open::default() });
         let Some((_, opened_at)) = open.since else { return };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut payloads = Vec::with_capacity(open.pieces.len());
-        let mut pending = Vec::new();
-        let mut reservations = Vec::with_capacity(open.pieces.len());
-        for piece in open.pieces {
-            payloads.push(piece.payload);
-            pending.extend(piece.pending);
-            reservations.push(piece.reservation);
-        }
-        let kept = HandedOut { outlet: Arc::clone(outlet), items: open.items, pending, _reservations: reservations };
+        let kept = HandedOut {
+            outlet: Arc::clone(outlet),
+            items: open.items,
+            pending: open.pending,
+            _reservations: open.reservations,
+        };
         lock(&self.handed_out).insert(id, kept);
         let batch = Closed {
             id,
             outlet: Arc::clone(outlet),
             generation: open.generation,
             items: open.items,
-            payloads,
+            chunks: open.chunks,
             bytes: open.bytes,
             opened_at,
         };

@@ -1,9 +1,12 @@
 //! The Python surface, `gateway._engine`; typed in `gateway/_engine.pyi`.
 
+use std::ffi::c_int;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -20,8 +23,35 @@ struct Batch {
     signal: &'static str,
     generation: u64,
     items: u64,
-    payload: Py<PyBytes>,
+    parts: Vec<Py<Chunk>>,
+    size: usize,
     opened_at: f64,
+}
+
+/// Bytes that Rust owns and Python reads in place.
+#[pyclass(frozen, module = "gateway._engine")]
+struct Chunk(Vec<u8>);
+
+#[pymethods]
+impl Chunk {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The buffer protocol, read-only.
+    ///
+    /// # Safety
+    /// `view` must be valid, as the interpreter guarantees for `bf_getbuffer`.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = &slf.get().0;
+        let length = isize::try_from(bytes.len())?;
+        // SAFETY: the class is frozen, so the vector neither moves nor changes while the view, which holds a reference to
+        // `slf`, lives; the view is marked read-only.
+        let status = unsafe {
+            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr().cast_mut().cast(), length, 1, flags)
+        };
+        if status == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
 }
 
 #[pyclass(frozen, module = "gateway._engine")]
@@ -80,14 +110,7 @@ impl Engine {
             .drain()
             .into_iter()
             .map(|closed| {
-                let payload = PyBytes::new_with(py, closed.bytes, |mut rest| {
-                    for piece in &closed.payloads {
-                        let (head, tail) = rest.split_at_mut(piece.len());
-                        head.copy_from_slice(piece);
-                        rest = tail;
-                    }
-                    Ok(())
-                })?;
+                let parts = closed.chunks.into_iter().map(|chunk| Py::new(py, Chunk(chunk)));
                 Ok(Batch {
                     id: closed.id,
                     tenant: closed.outlet.tenant.to_string(),
@@ -95,7 +118,8 @@ impl Engine {
                     signal: closed.outlet.signal.name(),
                     generation: closed.generation,
                     items: closed.items,
-                    payload: payload.unbind(),
+                    parts: parts.collect::<PyResult<_>>()?,
+                    size: closed.bytes,
                     opened_at: closed.opened_at,
                 })
             })
@@ -134,13 +158,21 @@ impl Engine {
 }
 
 #[pyfunction]
-fn compress<'py>(py: Python<'py>, codec: &str, parts: Vec<Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<Chunk> {
     let codec = Codec::parse(codec)
         .ok_or_else(|| PyValueError::new_err("codec must be 'identity', 'snappy', 'gzip' or 'zstd'"))?;
-    let slices: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-    // `bytes` are immutable and `parts` keeps them alive, so they may be read without the GIL.
-    let out = py.detach(|| compress_parts(codec, &slices)).map_err(PyValueError::new_err)?;
-    Ok(PyBytes::new(py, &out))
+    let mut slices: Vec<&[u8]> = Vec::with_capacity(parts.len());
+    for part in &parts {
+        if !part.readonly() || !part.is_c_contiguous() {
+            return Err(PyValueError::new_err("compress takes bytes and other buffers that cannot change"));
+        }
+        if part.len_bytes() > 0 {
+            // SAFETY: the buffer is contiguous, not empty, stays exported while `parts` lives, and is read-only for everybody
+            // who could write to it.
+            slices.push(unsafe { std::slice::from_raw_parts(part.buf_ptr().cast(), part.len_bytes()) });
+        }
+    }
+    py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
 }
 
 #[pyfunction]
@@ -151,6 +183,7 @@ fn version() -> &'static str {
 #[pymodule]
 fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Batch>()?;
+    module.add_class::<Chunk>()?;
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)

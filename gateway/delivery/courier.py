@@ -77,7 +77,9 @@ class Courier:
     async def _send(self, records: list[Stored]) -> Outcome:
         async with self._outlet.slots:
             started = time.monotonic()
-            outcome = await self._outlet.sender.send(self._line.lane, [stored.record.payload for stored in records])
+            outcome = await self._outlet.sender.send(
+                self._line.lane, [part for stored in records for part in stored.record.parts]
+            )
             self._observe(time.monotonic() - started)
         return outcome
 

@@ -15,7 +15,7 @@ from gateway.delivery.courier import Courier, Outlet
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.lane_queue import LaneQueue
 from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
-from gateway.delivery.record import Record
+from gateway.delivery.record import Part, Record
 from gateway.types import Lane, LaneCounters, Signal
 
 log = structlog.get_logger(__name__)
@@ -47,7 +47,9 @@ class EngineBatch(Protocol):
     @property
     def items(self) -> int: ...
     @property
-    def payload(self) -> bytes: ...
+    def parts(self) -> Sequence[Part]: ...
+    @property
+    def size(self) -> int: ...
     @property
     def opened_at(self) -> float: ...
 
@@ -212,7 +214,8 @@ class Delivery:
                     batch.items,
                     batch.generation,
                     batch.opened_at,
-                    batch.payload,
+                    batch.parts,
+                    batch.size,
                 ),
             )
             for batch in batches

@@ -17,6 +17,7 @@ from gateway.delivery.loki import Loki
 from gateway.delivery.otlp_grpc import OtlpGrpc
 from gateway.delivery.otlp_http import OtlpHttp
 from gateway.delivery.outcome import Outcome
+from gateway.delivery.record import Part
 from gateway.delivery.remote_write import RemoteWrite
 from gateway.types import Lane
 
@@ -24,7 +25,7 @@ from gateway.types import Lane
 class Sender(Protocol):
     """One destination. `send` raises nothing: whatever goes wrong is an outcome."""
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         """Deliver the parts, which join to one request in the destination's format."""
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.config.models import FileDestination
 from gateway.delivery.outcome import Delivered, Outcome, Retry
+from gateway.delivery.record import Part
 from gateway.types import Lane
 
 
@@ -18,7 +19,7 @@ class File:
         # Lanes may share a file: one write at a time keeps lines whole across a rotation.
         self._writing = asyncio.Lock()
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         path = Path(str(self._config.path).replace("{tenant}", lane.tenant).replace("{signal}", lane.signal))
         async with self._writing:
             try:

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractStreamWriter
 from gateway._engine import compress
 from gateway.config.models import ClientTls, NetworkDestination
 from gateway.delivery.outcome import Outcome, Retry
+from gateway.delivery.record import Part
 from gateway.types import Lane
 
 Codec = Literal["identity", "snappy", "gzip", "zstd"]
@@ -50,7 +51,7 @@ class HttpSender:
         self,
         url: str,
         lane: Lane,
-        parts: Sequence[bytes],
+        parts: Sequence[Part],
         *,
         codec: Codec,
         headers: dict[str, str],
@@ -64,7 +65,7 @@ class HttpSender:
         try:
             async with self._session.post(
                 url,
-                data=_Whole(body),
+                data=_Parts(body),
                 headers=headers,
                 timeout=self._timeout,
                 ssl=self._ssl,
@@ -81,27 +82,28 @@ class HttpSender:
             return Retry("connection_error")
 
 
-class _Whole(aiohttp.Payload):
-    """A body handed to the transport in one piece: it is in memory anyway, and copying it in chunks costs CPU."""
+class _Parts(aiohttp.Payload):
+    """A body handed to the transport part by part: it is in memory anyway, and copying it in pieces costs CPU."""
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(body, content_type="application/x-protobuf")
-        self._size = len(body)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(parts, content_type="application/x-protobuf")
+        self._size = sum(map(len, parts))
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
+        return str(b"".join(self._value), encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
+        for part in self._value:
+            await writer.write(memoryview(part))
 
 
-async def pack(codec: Codec, parts: Sequence[bytes]) -> bytes:
-    """Join and compress; large work goes to a thread, where it does not hold the GIL."""
+async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
+    """Compress; large work goes to a thread, where it does not hold the GIL."""
     if codec == "identity":
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts
     if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
-        return compress(codec, parts)
-    return await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)
+        return [compress(codec, parts)]
+    return [await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)]
 
 
 def client_ssl(tls: ClientTls) -> ssl.SSLContext | bool:

@@ -7,6 +7,7 @@ import aiohttp
 from gateway.config.models import LokiDestination
 from gateway.delivery.http import HttpAnswer, HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
+from gateway.delivery.record import Part
 from gateway.types import Lane
 
 # Loki compresses push requests with snappy's block format and, unlike remote write, does not say so in a header.
@@ -20,7 +21,7 @@ class Loki:
         self._url = config.url
         self._sender = HttpSender(session, config)
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)
 
     async def close(self) -> None:

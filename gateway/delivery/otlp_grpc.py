@@ -8,9 +8,9 @@ import grpc
 import grpc.aio
 
 from gateway.config.models import OtlpDestination
-from gateway.delivery.http import pack
 from gateway.delivery.otlp_status import rejected_items, retry_delay_s
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.delivery.record import Part
 from gateway.types import Lane, Signal
 
 _METHODS = {
@@ -60,8 +60,8 @@ class OtlpGrpc:
         if config.bearer_token is not None:
             self._metadata += (("authorization", f"Bearer {config.bearer_token.get_secret_value()}"),)
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
-        body = await pack("identity", parts)
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
+        body = b"".join(parts)
         metadata = self._metadata
         if self._tenant_header is not None:
             metadata += ((self._tenant_header, lane.tenant),)

@@ -8,6 +8,7 @@ from gateway.config.models import OtlpDestination
 from gateway.delivery.http import Codec, HttpAnswer, HttpSender
 from gateway.delivery.otlp_status import rejected_items
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
+from gateway.delivery.record import Part
 from gateway.types import Lane
 
 _HEADERS = {"Content-Type": "application/x-protobuf", "User-Agent": "telemetry-gateway"}
@@ -24,7 +25,7 @@ class OtlpHttp:
         self._headers = _HEADERS if self._codec == "identity" else {**_HEADERS, "Content-Encoding": self._codec}
         self._sender = HttpSender(session, config)
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         url = f"{self._endpoint}/v1/{lane.signal}"
         return await self._sender.post(url, lane, parts, codec=self._codec, headers=self._headers, judge=judge)
 

@@ -2,15 +2,21 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import msgpack
 
+from gateway._engine import Chunk
 from gateway.types import Lane, Signal
 
 FORMAT_VERSION = 1
 _LENGTH = struct.Struct(">H")
 _SEQUENCE = struct.Struct(">Q")
+
+Part: TypeAlias = bytes | memoryview | Chunk
+"""Some of a payload, never copied on its way from the engine or the disk to the backend."""
 
 
 class CorruptRecordError(Exception):
@@ -19,17 +25,22 @@ class CorruptRecordError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A batch of one lane. `items` is what the backend counts, `opened_at` Unix seconds of its first item."""
+    """A batch of one lane.
+
+    `items` is what the backend counts, `opened_at` Unix seconds of its first item; the payload is `parts` joined.
+    """
 
     lane: Lane
     items: int
     generation: int
     opened_at: float
-    payload: bytes = field(repr=False)
+    parts: Sequence[Part] = field(repr=False)
+    size: int
 
     @property
-    def size(self) -> int:
-        return len(self.payload)
+    def payload(self) -> bytes:
+        """The parts joined: a copy."""
+        return b"".join(self.parts)
 
 
 def key(lane: Lane, sequence: int) -> bytes:
@@ -54,25 +65,28 @@ def parse_key(raw: bytes) -> tuple[Lane, int]:
 
 def encode(record: Record) -> bytes:
     """The frame: length of the header, header, payload."""
+    crc32 = 0
+    for part in record.parts:
+        crc32 = zlib.crc32(part, crc32)
     header = msgpack.packb(
         {
             "v": FORMAT_VERSION,
             "items": record.items,
             "generation": record.generation,
             "opened_at": record.opened_at,
-            "crc32": zlib.crc32(record.payload),
+            "crc32": crc32,
         }
     )
-    return b"".join((_LENGTH.pack(len(header)), header, record.payload))
+    return b"".join((_LENGTH.pack(len(header)), header, *record.parts))
 
 
 def decode(lane: Lane, frame: bytes) -> Record:
     """Undo `encode`. Raises CorruptRecordError."""
     header, body = _split(frame)
-    payload = frame[body:]
+    payload = memoryview(frame)[body:]
     if zlib.crc32(payload) != header["crc32"]:
         raise CorruptRecordError("the checksum of a record is wrong")
-    return Record(lane, header["items"], header["generation"], header["opened_at"], payload)
+    return Record(lane, header["items"], header["generation"], header["opened_at"], (payload,), len(payload))
 
 
 def decode_items(frame: bytes) -> tuple[int, float]:

@@ -7,6 +7,7 @@ import aiohttp
 from gateway.config.models import RemoteWriteDestination
 from gateway.delivery.http import HttpAnswer, HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
+from gateway.delivery.record import Part
 from gateway.types import Lane
 
 _HEADERS = {
@@ -24,7 +25,7 @@ class RemoteWrite:
         self._url = config.url
         self._sender = HttpSender(session, config)
 
-    async def send(self, lane: Lane, parts: Sequence[bytes]) -> Outcome:
+    async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)
 
     async def close(self) -> None:

@@ -34,6 +34,14 @@ class Batch:
     generation: int = 1
     opened_at: float = 1_700_000_000.0
 
+    @property
+    def parts(self) -> list[bytes]:
+        return [self.payload]
+
+    @property
+    def size(self) -> int:
+        return len(self.payload)
+
 
 @dataclass
 class SmallEngine:

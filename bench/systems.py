@@ -29,7 +29,7 @@ class System:
     path: Callable[[str], str]
 
 
-def _gateway(ack: str, *, masked: bool) -> System:
+def _gateway(ack: str, *, masked: bool, relabelled: bool) -> System:
     def command(folder: Path) -> list[str]:
         sink = f"http://127.0.0.1:{SINK_PORT}"
         config = {
@@ -53,9 +53,9 @@ def _gateway(ack: str, *, masked: bool) -> System:
         }
         if masked:
             config["defaults"]["mask"] = {"detectors": ["email", "credit_card"]}  # type: ignore[index]
-        else:
+        if not relabelled:
             del config["defaults"]["relabel"]  # type: ignore[attr-defined]
-        path = folder / f"gateway-{ack}-{masked}.yaml"
+        path = folder / f"gateway-{ack}-{masked}-{relabelled}.yaml"
         path.write_text(yaml.safe_dump(config))
         return [sys.executable, "-m", "gateway", "run", "-c", str(path)]
 
@@ -99,16 +99,17 @@ class Row:
     signal: str
     peer: System
     masked: bool
+    relabelled: bool
     at_10: float
     at_512: float
 
     def gateway(self, ack: str) -> System:
-        return _gateway(ack, masked=self.masked)
+        return _gateway(ack, masked=self.masked, relabelled=self.relabelled)
 
 
 ROWS = (
-    Row("traces: masked, labelled, forwarded", "traces", _collector("otelcol-masked.yaml"), True, 0.20, 0.12),
-    Row("logs: masked, to Loki push", "logs", _collector("otelcol-masked.yaml"), True, 0.20, 0.12),
-    Row("metrics: relabelled, to remote write", "metrics", VMAGENT, True, 0.60, 0.50),
-    Row("traces: forwarded only", "traces", ROTEL, False, 0.30, 0.20),
+    Row("traces: masked, labelled, forwarded", "traces", _collector("otelcol-masked.yaml"), True, True, 0.20, 0.12),
+    Row("logs: masked, to Loki push", "logs", _collector("otelcol-masked.yaml"), True, True, 0.20, 0.12),
+    Row("metrics: relabelled, to remote write", "metrics", VMAGENT, False, True, 0.60, 0.50),
+    Row("traces: forwarded only", "traces", ROTEL, False, False, 0.30, 0.20),
 )

@@ -90,8 +90,9 @@ mod tests {
 
     #[test]
     fn every_codec_gives_back_the_joined_parts() {
-        let parts: [&[u8]; 3] = [b"telemetry ", b"", b"gateway"];
-        let whole = b"telemetry gateway".to_vec();
+        let long = b"telemetry".repeat(100_000);
+        let parts: [&[u8]; 4] = [b"telemetry ", b"", b"gateway", &long];
+        let whole = parts.concat();
         let packed = |codec| compress(codec, &parts).unwrap();
         assert_eq!(packed(Codec::Identity), whole);
         assert_eq!(snap::raw::Decoder::new().decompress_vec(&packed(Codec::Snappy)).unwrap(), whole);

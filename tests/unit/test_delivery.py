@@ -180,8 +180,8 @@ async def test_what_cannot_be_delivered_is_resumed_by_the_next_run(tmp_path: Pat
         await until(lambda: delivery.counters()[LANE].delivered == 20)
         await delivery.drain(2.0)
         assert delivery.counters()[LANE].resumed == 20
-        # Joined into one request, oldest first: snappy of "ab".
-        assert backend.bodies == [b"\x02\x04ab"]
+        # Joined into one request, oldest first: snappy of "ab", one literal a batch.
+        assert backend.bodies == [b"\x02\x00a\x00b"]
 
 
 async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Path) -> None:

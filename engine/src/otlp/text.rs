@@ -54,6 +54,20 @@ impl<'a> AnyValue<'a> {
         Ok(())
     }
 
+    /// The value as text, of which only a string is borrowed, and not checked again.
+    #[inline]
+    pub fn text_bytes(&self) -> Result<Cow<'a, [u8]>, WireError> {
+        match *self {
+            AnyValue::String(text) => Ok(Cow::Borrowed(text)),
+            AnyValue::Empty => Ok(Cow::Borrowed(b"")),
+            _ => {
+                let mut out = Vec::new();
+                self.put_text(&mut out)?;
+                Ok(Cow::Owned(out))
+            }
+        }
+    }
+
     /// The value as text; borrowed if it is a string. Text that is not UTF-8 gets replacement characters.
     pub fn text(&self) -> Result<Cow<'a, str>, WireError> {
         match *self {

@@ -252,21 +252,35 @@ pub fn put_bytes_field(out: &mut Vec<u8>, number: u32, value: &[u8]) {
 
 /// A nested message whose content `write` appends. The length prefix is put in afterwards; one byte is reserved for it,
 /// so only messages of 128 bytes and more are moved.
+#[inline]
 pub fn put_message_field(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    put_message_with_prefix::<1>(out, number, write);
+}
+
+/// [`put_message_field`] for messages that mostly have 128 bytes or more: two bytes are reserved.
+#[inline]
+pub fn put_long_message_field(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    put_message_with_prefix::<2>(out, number, write);
+}
+
+#[inline]
+fn put_message_with_prefix<const RESERVED: usize>(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_tag(out, number, 2);
     let prefix = out.len();
-    out.push(0);
+    out.extend_from_slice(&[0; RESERVED]);
     write(out);
-    let length = (out.len() - prefix - 1) as u64;
+    let content = prefix + RESERVED..out.len();
+    let length = content.len() as u64;
     let width = varint_len(length);
-    if width > 1 {
-        let content = prefix + 1..out.len();
-        out.resize(out.len() + width - 1, 0);
+    if width != RESERVED {
+        let end = prefix + width + content.len();
+        out.resize(out.len().max(end), 0);
         out.copy_within(content, prefix + width);
+        out.truncate(end);
     }
     let mut rest = length;
     for (index, byte) in out[prefix..prefix + width].iter_mut().enumerate() {
-        *byte = rest as u8 | if index + 1 < width { 0x80 } else { 0 };
+        *byte = rest as u8 | 0x80;
         if index + 1 == width {
             *byte &= 0x7f;
         }
@@ -294,6 +308,9 @@ mod tests {
             put_message_field(&mut out, 3, |out| out.extend_from_slice(&content));
             let mut plain = vec![7];
             put_bytes_field(&mut plain, 3, &content);
+            prop_assert_eq!(&out, &plain);
+            out.truncate(1);
+            put_long_message_field(&mut out, 3, |out| out.extend_from_slice(&content));
             prop_assert_eq!(out, plain);
         }
 

@@ -159,6 +159,11 @@ impl Rules {
         self.0.is_empty()
     }
 
+    /// Whether what the rules do depends on the labels' names alone.
+    pub fn look_at_names_only(&self) -> bool {
+        self.0.iter().all(|rule| matches!(rule.action, RelabelAction::LabelDrop | RelabelAction::LabelKeep))
+    }
+
     /// Applies the rules in order; stops at the first that drops.
     pub fn apply(&self, labels: &mut Labels<'_>) -> Outcome {
         for rule in &self.0 {

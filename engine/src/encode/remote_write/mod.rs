@@ -7,7 +7,7 @@ mod labels;
 pub(crate) mod names;
 mod points;
 
-use labels::{PointLabels, ResourceLabels};
+use labels::{Extra, PointLabels, ResourceLabels};
 use names::{label_name, metric_name, unit_name, NameKind};
 use points::Series;
 
@@ -146,10 +146,10 @@ impl<'a> Resource<'a> {
         if self.descriptive.is_empty() || !(has("job") || has("instance")) {
             return Ok(());
         }
-        let mut labels = PointLabels::default();
-        labels.fill(&self.descriptive, &self.labels, tenant)?;
+        let mut labels = PointLabels::new(&self.labels, tenant, rules);
+        labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
-        if points::put_series(out, &labels, "target_info", None, rules, tenant, 1.0, latest_ms, &[]) {
+        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &[]) {
             encoded.items += 1;
         }
         Ok(())

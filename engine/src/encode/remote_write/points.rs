@@ -1,12 +1,12 @@
 //! Data points as series.
 
-use super::labels::{put_label, PointLabels, ResourceLabels};
+use super::labels::{put_label, Extra, PointLabels, ResourceLabels};
 use super::names::label_name;
 use super::TIMESERIES;
 use crate::encode::{DropReason, Encoded};
 use crate::otlp::metric::DATA_POINTS;
 use crate::otlp::text::{put_hex, KeyValue};
-use crate::otlp::wire::{put_fixed64_field, put_message_field, put_varint_field, Field, Reader, Value, WireError};
+use crate::otlp::wire::{put_fixed64_field, put_long_message_field, put_message_field, put_varint_field, Field, Reader, Value, WireError};
 use crate::relabel::Rules;
 
 /// TimeSeries.
@@ -20,9 +20,6 @@ const MAX_EXEMPLAR_CHARS: usize = 128;
 
 /// Encodes the points of one resource; remembers what `target_info` needs.
 pub(super) struct Series<'r> {
-    resource: &'r ResourceLabels,
-    tenant: &'r str,
-    rules: &'r Rules,
     labels: PointLabels<'r>,
     attributes: Vec<&'r [u8]>,
     exemplars: Vec<&'r [u8]>,
@@ -33,10 +30,7 @@ pub(super) struct Series<'r> {
 impl<'r> Series<'r> {
     pub(super) fn new(resource: &'r ResourceLabels, tenant: &'r str, rules: &'r Rules) -> Self {
         Series {
-            resource,
-            tenant,
-            rules,
-            labels: PointLabels::default(),
+            labels: PointLabels::new(resource, tenant, rules),
             attributes: Vec::new(),
             exemplars: Vec::new(),
             latest_ms: 0,
@@ -73,7 +67,7 @@ impl<'r> Series<'r> {
             let time = self.time_ms(time);
             let value = recorded(flags, value);
             let exemplars = encode_exemplars(&self.exemplars)?;
-            let written = self.put(out, family, None, value, time, &exemplars);
+            let written = self.put(out, family, Extra::None, value, time, &exemplars);
             count(encoded, u64::from(written));
         }
         Ok(())
@@ -137,14 +131,14 @@ impl<'r> Series<'r> {
                 rest = above;
                 let le = Number(bound).to_string();
                 let value = recorded(flags, below as f64);
-                written += u64::from(self.put(out, &bucket_name, Some(("le", &le)), value, time, here));
+                written += u64::from(self.put(out, &bucket_name, Extra::Le(&le), value, time, here));
             }
             let count = recorded(flags, total as f64);
-            written += u64::from(self.put(out, &bucket_name, Some(("le", "+Inf")), count, time, rest));
+            written += u64::from(self.put(out, &bucket_name, Extra::Le("+Inf"), count, time, rest));
             if let Some(sum) = sum {
-                written += u64::from(self.put(out, &sum_name, None, recorded(flags, sum), time, &[]));
+                written += u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &[]));
             }
-            written += u64::from(self.put(out, &count_name, None, count, time, &[]));
+            written += u64::from(self.put(out, &count_name, Extra::None, count, time, &[]));
             self::count(encoded, written);
         }
         Ok(())
@@ -181,12 +175,12 @@ impl<'r> Series<'r> {
             }
             self.finish_labels(encoded)?;
             let time = self.time_ms(time);
-            let mut written = u64::from(self.put(out, &sum_name, None, recorded(flags, sum), time, &[]));
-            written += u64::from(self.put(out, &count_name, None, recorded(flags, total as f64), time, &[]));
+            let mut written = u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &[]));
+            written += u64::from(self.put(out, &count_name, Extra::None, recorded(flags, total as f64), time, &[]));
             for (quantile, value) in &quantiles {
                 let label = Number(*quantile).to_string();
                 let value = recorded(flags, *value);
-                written += u64::from(self.put(out, family, Some(("quantile", &label)), value, time, &[]));
+                written += u64::from(self.put(out, family, Extra::Quantile(&label), value, time, &[]));
             }
             count(encoded, written);
         }
@@ -199,7 +193,7 @@ impl<'r> Series<'r> {
     }
 
     fn finish_labels(&mut self, encoded: &mut Encoded) -> Result<(), WireError> {
-        self.labels.fill(&self.attributes, self.resource, self.tenant)?;
+        self.labels.fill(&self.attributes)?;
         encoded.label_collisions += self.labels.collisions;
         encoded.tenant_claims += u64::from(self.labels.claims_tenant);
         Ok(())
@@ -212,15 +206,15 @@ impl<'r> Series<'r> {
     }
 
     fn put(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         name: &str,
-        extra: Option<(&str, &str)>,
+        extra: Extra<'_>,
         value: f64,
         time_ms: i64,
         exemplars: &[Exemplar],
     ) -> bool {
-        put_series(out, &self.labels, name, extra, self.rules, self.tenant, value, time_ms, exemplars)
+        put_series(out, &mut self.labels, name, extra, value, time_ms, exemplars)
     }
 }
 
@@ -239,22 +233,19 @@ fn recorded(flags: u64, value: f64) -> f64 {
 }
 
 /// Appends one TimeSeries with one sample; false, and nothing, if the rules drop it.
-#[allow(clippy::too_many_arguments)] // The parts of a series; a struct would be built for every sample.
 pub(super) fn put_series(
     out: &mut Vec<u8>,
-    labels: &PointLabels<'_>,
+    labels: &mut PointLabels<'_>,
     name: &str,
-    extra: Option<(&str, &str)>,
-    rules: &Rules,
-    tenant: &str,
+    extra: Extra<'_>,
     value: f64,
     time_ms: i64,
     exemplars: &[Exemplar],
 ) -> bool {
     let begin = out.len();
     let mut kept = true;
-    put_message_field(out, TIMESERIES, |out| {
-        kept = labels.put(out, name, extra, rules, tenant);
+    put_long_message_field(out, TIMESERIES, |out| {
+        kept = labels.put(out, name, extra);
         put_message_field(out, SAMPLES, |out| {
             put_fixed64_field(out, 1, value.to_bits());
             put_varint_field(out, 2, time_ms as u64);

@@ -149,7 +149,7 @@ impl<'a> Resource<'a> {
         let mut labels = PointLabels::new(&self.labels, tenant, rules);
         labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
-        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &[]) {
+        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
             encoded.items += 1;
         }
         Ok(())

@@ -58,7 +58,7 @@ impl LokiEncoder {
             while let Some(scope_logs) = fields.next_field()? {
                 if scope_logs.number == SCOPES {
                     let scope = fields.nested(&scope_logs)?;
-                    encode_scope(scope, &resource.metadata, now_unix_nanos, &mut entries, &mut encoded)?;
+                    encode_scope(scope, &resource, now_unix_nanos, &mut entries, &mut encoded)?;
                 }
             }
             if !entries.places.is_empty() {
@@ -105,13 +105,17 @@ impl LokiEncoder {
             // Loki refuses a stream without labels.
             labels.push("service=\"unknown_service\"".to_owned());
         }
-        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), metadata })
+        let tenant_is_label = self.stream_labels.iter().any(|label| label.attribute == TENANT);
+        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), metadata, tenant, tenant_is_label })
     }
 }
 
 struct Resource<'a> {
     labels: String,
     metadata: Metadata<'a>,
+    tenant: &'a str,
+    /// Whether the stream's labels name the tenant.
+    tenant_is_label: bool,
 }
 
 /// Names and values that go with an entry; the names are label names.
@@ -177,7 +181,7 @@ impl Entries {
 
 fn encode_scope(
     reader: Reader<'_>,
-    resource: &Metadata<'_>,
+    resource: &Resource<'_>,
     now: u64,
     entries: &mut Entries,
     encoded: &mut Encoded,
@@ -198,7 +202,7 @@ fn encode_scope(
         record.read(fields.nested(&field)?)?;
         let timestamp = [record.time, record.observed_time].into_iter().find(|time| *time > 0).unwrap_or(now);
         let begin = entries.bytes.len();
-        record.put(timestamp, &[&scope, resource], &mut entries.bytes, encoded)?;
+        record.put(timestamp, &scope, resource, &mut entries.bytes, encoded)?;
         entries.places.push((timestamp, begin, entries.bytes.len()));
         encoded.items += 1;
     }
@@ -263,12 +267,12 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
-    /// Appends an EntryAdapter. `outer` is the metadata around the record, nearest first; a name that is taken is not
-    /// written again.
+    /// Appends an EntryAdapter. Of a name that comes more than once the record's own field is written, else the nearest.
     fn put(
         &self,
         timestamp: u64,
-        outer: &[&Metadata<'_>],
+        scope: &Metadata<'_>,
+        resource: &Resource<'_>,
         out: &mut Vec<u8>,
         encoded: &mut Encoded,
     ) -> Result<(), WireError> {
@@ -287,27 +291,28 @@ impl<'a> Record<'a> {
             _ => put_bytes_field(out, ENTRY_LINE, self.event_name),
         }
         self.put_own_fields(timestamp, out);
-        let collide = |name: &str, before: &[&Metadata<'_>]| {
-            is_own_field(name) || before.iter().any(|metadata| metadata.has(name))
-        };
-        for (index, (name, value)) in self.attributes.pairs.iter().enumerate() {
-            let taken = self.attributes.pairs[..index].iter().any(|(known, _)| known == name);
-            if taken || is_own_field(name) {
-                encoded.label_collisions += 1;
-            } else {
-                put_pair(out, name, value.as_bytes());
-            }
+        if !resource.tenant_is_label {
+            put_pair(out, TENANT, resource.tenant.as_bytes());
         }
-        for (level, metadata) in outer.iter().enumerate() {
+        let mut claims_tenant = false;
+        let nearest_first = [&self.attributes, scope, &resource.metadata];
+        for (level, metadata) in nearest_first.iter().enumerate() {
             for (index, (name, value)) in metadata.pairs.iter().enumerate() {
-                let taken = metadata.pairs[..index].iter().any(|(known, _)| known == name);
-                if taken || self.attributes.has(name) || collide(name, &outer[..level]) {
+                if name == TENANT {
+                    // The tenant is who proved to be it, whatever stands in the payload.
+                    claims_tenant |= value != resource.tenant;
+                    continue;
+                }
+                let nearer = nearest_first[..level].iter().any(|metadata| metadata.has(name));
+                let earlier = metadata.pairs[..index].iter().any(|(known, _)| known == name);
+                if nearer || earlier || self.has_field(name, timestamp) {
                     encoded.label_collisions += 1;
                 } else {
                     put_pair(out, name, value.as_bytes());
                 }
             }
         }
+        encoded.tenant_claims += u64::from(claims_tenant);
         Ok(())
     }
 
@@ -344,14 +349,20 @@ impl<'a> Record<'a> {
             put_pair(out, "event_name", self.event_name);
         }
     }
-}
 
-/// Names that the record's own fields take.
-fn is_own_field(name: &str) -> bool {
-    matches!(
-        name,
-        "trace_id" | "span_id" | "severity_text" | "severity_number" | "flags" | "observed_timestamp" | "event_name"
-    )
+    /// Whether [`Record::put_own_fields`] writes a pair of this name.
+    fn has_field(&self, name: &str, timestamp: u64) -> bool {
+        match name {
+            "trace_id" => !self.trace_id.is_empty(),
+            "span_id" => !self.span_id.is_empty(),
+            "severity_text" => !self.severity_text.is_empty(),
+            "severity_number" => self.severity_number > 0,
+            "flags" => self.flags > 0,
+            "observed_timestamp" => self.observed_time > 0 && self.observed_time != timestamp,
+            "event_name" => self.body.is_some() && !self.event_name.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 fn put_pair(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -7,13 +7,15 @@ use crate::encode::{DropReason, Encoded};
 use crate::otlp::metric::DATA_POINTS;
 use crate::otlp::text::{put_hex, KeyValue};
 use crate::otlp::wire::{
-    put_fixed64_field, put_long_message_field, put_message_field, put_varint_field, Field, Reader, Value, WireError,
+    put_fixed64_field, put_message_field, put_message_field_of, put_varint_field, Field, Reader, Value, WireError,
 };
 use crate::relabel::Rules;
 
 /// TimeSeries.
 const SAMPLES: u32 = 2;
 const EXEMPLARS: u32 = 3;
+/// About what a series with one sample takes, for the width of its length prefix.
+const SERIES_BYTES: usize = 300;
 /// "No value": the series ends here. Prometheus' stale marker.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 const NO_RECORDED_VALUE: u64 = 1;
@@ -246,7 +248,7 @@ pub(super) fn put_series(
 ) -> bool {
     let begin = out.len();
     let mut kept = true;
-    put_long_message_field(out, TIMESERIES, |out| {
+    put_message_field_of(SERIES_BYTES, out, TIMESERIES, |out| {
         kept = labels.put(out, name, extra);
         put_message_field(out, SAMPLES, |out| {
             put_fixed64_field(out, 1, value.to_bits());

@@ -398,4 +398,47 @@ proptest! {
             let _ = encoder().encode(&bytes[..at], "acme", NOW, &mut Vec::new());
         }
     }
+
+    /// The names that are made once give what looking at each pair gives.
+    #[test]
+    fn names_made_once_give_what_pairs_one_by_one_give(
+        records in vec(vec((0usize..6, 0usize..4), 0..4), 1..6),
+        scope in vec(0usize..6, 0..3),
+    ) {
+        const KEYS: [&str; 6] = ["a.b", "a_b", "scope", "host", TENANT, "trace_id"];
+        let value = |kind: usize| match kind {
+            0 => Any::StringValue("x".repeat(kind + 1)),
+            1 => Any::StringValue(String::new()),
+            2 => Any::IntValue(42),
+            _ => Any::KvlistValue(KeyValueList { values: vec![text("c", "d")] }),
+        };
+        let pairs = |keys: &[usize]| {
+            let mut metadata = Metadata::default();
+            metadata.pairs.extend(keys.iter().map(|&key| (metadata::attribute_name(KEYS[key].as_bytes()), "v".into())));
+            metadata
+        };
+        let (scope, metadata) = (pairs(&scope), pairs(&[3]));
+        let resource = Resource { labels: String::new(), metadata, tenant: "acme", tenant_is_label: true };
+        let (around, mut one_by_one) = (Surroundings::new(&scope, &resource), Surroundings::new(&scope, &resource));
+        one_by_one.special = true;
+        let records: Vec<Vec<u8>> = records
+            .iter()
+            .map(|attributes| LogRecord {
+                attributes: attributes.iter().map(|&(key, kind)| typed(KEYS[key], value(kind))).collect(),
+                trace_id: vec![1; 16],
+                ..Default::default()
+            })
+            .map(|record| record.encode_to_vec())
+            .collect();
+        let (mut names, mut record) = (AttributeNames::default(), Record::default());
+        for bytes in &records {
+            record.read(Reader::new(bytes)).unwrap();
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            let (mut encoded, mut expected_encoded) = (Encoded::default(), Encoded::default());
+            record.put(TIME, &around, &mut names, &mut out, &mut encoded).unwrap();
+            record.put(TIME, &one_by_one, &mut AttributeNames::default(), &mut expected, &mut expected_encoded).unwrap();
+            prop_assert_eq!(Entry::decode(&out[..]).unwrap(), Entry::decode(&expected[..]).unwrap());
+            prop_assert_eq!(encoded, expected_encoded);
+        }
+    }
 }

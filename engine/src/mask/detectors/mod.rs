@@ -36,41 +36,80 @@ pub(super) fn entry(detector: Detector) -> &'static Entry {
 }
 
 /// What one pass over a text tells all detectors; most texts need no second one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Census {
     pub(super) at_sign: bool,
     pub(super) percent: bool,
     pub(super) quote: bool,
+    pub(super) ascii: bool,
     pub(super) digits: usize,
 }
 
-/// So that the digits of a block fit a byte, and the compiler can count in vector lanes.
-const BLOCK: usize = 128;
+/// As many bytes as the compiler compares at once.
+const LANES: usize = 16;
 
 impl Census {
     #[inline]
     pub(super) fn of(text: &[u8]) -> Census {
-        let mut census = Census::default();
-        for block in text.chunks(BLOCK) {
-            let (mut digits, mut at_sign, mut percent, mut quote) = (0u8, 0u8, 0u8, 0u8);
-            for &byte in block {
-                digits += u8::from(byte.wrapping_sub(b'0') < 10);
-                at_sign |= u8::from(byte == b'@');
-                percent |= u8::from(byte == b'%');
-                quote |= u8::from(byte == b'"');
-            }
-            census.digits += usize::from(digits);
-            census.at_sign |= at_sign != 0;
-            census.percent |= percent != 0;
-            census.quote |= quote != 0;
+        let mut count = Count::default();
+        let (blocks, rest) = text.as_chunks::<LANES>();
+        for block in blocks {
+            count.add(block);
         }
-        census
+        if !rest.is_empty() {
+            count.add(&padded(text, rest.len()));
+        }
+        Census {
+            at_sign: count.at_sign != [0; LANES],
+            percent: count.percent != [0; LANES],
+            quote: count.quote != [0; LANES],
+            ascii: count.all.iter().fold(0, |all, byte| all | byte) < 0x80,
+            digits: count.digits,
+        }
+    }
+}
+
+/// The last `rest` bytes of a text, fewer than [`LANES`], and zeros, which no census counts.
+#[inline]
+fn padded(text: &[u8], rest: usize) -> [u8; LANES] {
+    if let Some(last) = text.last_chunk::<LANES>() {
+        return (u128::from_le_bytes(*last) >> (8 * (LANES - rest))).to_le_bytes();
+    }
+    let mut block = [0; LANES];
+    block[..rest].copy_from_slice(&text[text.len() - rest..]);
+    block
+}
+
+/// Lane by lane: what is there is not zero.
+#[derive(Default)]
+struct Count {
+    at_sign: [u8; LANES],
+    percent: [u8; LANES],
+    quote: [u8; LANES],
+    all: [u8; LANES],
+    digits: usize,
+}
+
+impl Count {
+    #[inline(always)]
+    fn add(&mut self, block: &[u8; LANES]) {
+        let mut digits = 0u8;
+        for (lane, &byte) in block.iter().enumerate() {
+            self.at_sign[lane] |= u8::from(byte == b'@');
+            self.percent[lane] |= u8::from(byte == b'%');
+            self.quote[lane] |= u8::from(byte == b'"');
+            self.all[lane] |= byte;
+            digits += u8::from(byte.wrapping_sub(b'0') < 10);
+        }
+        self.digits += usize::from(digits);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn every_detector_finds_its_entry() {
@@ -82,8 +121,21 @@ mod tests {
     #[test]
     fn the_census_counts_over_blocks() {
         let text = format!("{}@{}%\"", "7".repeat(300), "x".repeat(300));
-        let all = Census { at_sign: true, percent: true, quote: true, digits: 300 };
+        let all = Census { at_sign: true, percent: true, quote: true, ascii: true, digits: 300 };
         assert_eq!(Census::of(text.as_bytes()), all);
-        assert_eq!(Census::of(b""), Census::default());
+    }
+
+    proptest! {
+        #[test]
+        fn the_census_is_that_of_the_bytes_one_by_one(text in vec(prop_oneof![any::<u8>(), Just(b'@'), b'0'..=b':'], 0..70)) {
+            let census = Census {
+                at_sign: text.contains(&b'@'),
+                percent: text.contains(&b'%'),
+                quote: text.contains(&b'"'),
+                ascii: text.is_ascii(),
+                digits: text.iter().filter(|byte| byte.is_ascii_digit()).count(),
+            };
+            prop_assert_eq!(Census::of(&text), census);
+        }
     }
 }

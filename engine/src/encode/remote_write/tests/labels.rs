@@ -116,8 +116,10 @@ fn promoted_resource_attributes_are_labels_of_every_series() {
         r#"g{cloud_region="eu",host_id="7",job="shop",service_name="shop"} 1"#,
         // The point's own attribute is the nearer one.
         r#"g{cloud_region="us",host_id="7",job="shop",service_name="shop"} 2"#,
+        // As without promotion.
+        r#"target_info{cloud_region="eu",host_id="7",host_name="h1",job="shop"} 1"#,
     ];
-    assert_eq!(written.lines()[..2], expected);
+    assert_eq!(written.lines(), expected);
 }
 
 #[test]

@@ -4,7 +4,9 @@ One Prometheus gets OTLP directly, another gets it through the gateway. What dif
 data, with the reason; all that the gateway writes has the label `tenant` besides.
 """
 
+import itertools
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -13,16 +15,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar
 
 from tests.support.backends import Prometheus, get, run_prometheus
 from tests.support.clients import bearer, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway
-from tests.support.metric_cases import CASES, PROMOTED, Case, buckets, counter, gauge, histogram, number, of, stamped
+from tests.support.metric_cases import (
+    CASES,
+    PROMOTED,
+    UNITS,
+    Case,
+    buckets,
+    counter,
+    gauge,
+    histogram,
+    number,
+    of,
+    stamped,
+    up_down,
+)
 from tests.support.processes import wait_until
 
 SECONDS_A_CASE = 1
 """Each case has its own second: that is how its samples are told from those of others."""
+SPARE_SECONDS = 200
+"""After the last case, for random ones."""
 
 
 @dataclass
@@ -34,6 +53,7 @@ class Sides:
     behind_gateway: Prometheus
     begin_ms: int
     refused: set[str] = field(default_factory=set)
+    spare: Iterator[int] = field(default_factory=itertools.count)
 
     def begin_of(self, case: Case) -> int:
         return self.begin_ms + CASES.index(case) * SECONDS_A_CASE * 1000
@@ -64,7 +84,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
         config["destinations"] = {"prom": {"type": "remote_write", "url": behind_gateway.write_url, **promoted}}
         config["defaults"] = {"routes": {"metrics": ["prom"]}}
         with run_gateway(folder / "gateway", config) as gateway:
-            begin_ms = (int(time.time()) - 60 - len(CASES) * SECONDS_A_CASE) * 1000
+            begin_ms = (int(time.time()) - SPARE_SECONDS - len(CASES) * SECONDS_A_CASE) * 1000
             sides = Sides(oracle, gateway, behind_gateway, begin_ms)
             for case in CASES:
                 if not sides.send(stamped(case.sent, sides.begin_of(case)).SerializeToString()):
@@ -113,6 +133,43 @@ def test_the_gateway_writes_the_series_that_prometheus_makes_itself(sides: Sides
     for difference in case.differences:
         assert difference.prometheus <= expected, f"no longer so: {difference.reason}"
         expected = (expected - difference.prometheus) | difference.gateway
+    assert without_tenant(samples(sides.behind_gateway, begin_ms)) == expected
+
+
+def is_alike(key: str) -> bool:
+    """Whether both sides make the same label of a key; the cases say what they make of others, and why."""
+    return not re.sub("[^a-zA-Z0-9]", "_", key).startswith("__")
+
+
+def unit_is_alike(unit: str) -> bool:
+    main = unit.split("/")[0].strip()
+    return main in ("", "%") or main[-1].isalnum() or "{" in main or "}" in main
+
+
+METRICS = st.tuples(
+    st.sampled_from([gauge, counter, up_down]),
+    st.text("abz09_.-:é/ ", min_size=1, max_size=8).filter(lambda name: re.search("[a-z0-9]", name) is not None),
+    st.one_of(st.sampled_from(UNITS), st.text("ms1%By/-{} ", max_size=5).filter(unit_is_alike)),
+    st.dictionaries(
+        st.text("aB1_.-é:/ ", min_size=1, max_size=4).filter(is_alike),
+        st.one_of(st.text(min_size=1, max_size=3), st.integers(-(2**63), 2**63 - 1), st.floats(), st.booleans()),
+        max_size=4,
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(METRICS, min_size=1, max_size=40))
+def test_random_names_units_and_attributes_make_the_same_series(sides: Sides, metrics: list[Any]) -> None:
+    begin_ms = sides.begin_ms + (len(CASES) + next(sides.spare)) * SECONDS_A_CASE * 1000
+    # The attribute n tells series apart whose names became equal.
+    sent = [
+        make(name, number(n, {**labels, "n": n}), unit=unit) for n, (make, name, unit, labels) in enumerate(metrics)
+    ]
+    assert sides.send(stamped([of({}, *sent)], begin_ms).SerializeToString())
+    sides.gateway.wait_delivered()
+    expected = samples(sides.oracle, begin_ms)
+    assert len(expected) == len(sent)
     assert without_tenant(samples(sides.behind_gateway, begin_ms)) == expected
 
 

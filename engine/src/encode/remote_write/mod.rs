@@ -147,7 +147,9 @@ impl<'a> Resource<'a> {
         if self.descriptive.is_empty() || !(has("job") || has("instance")) {
             return Ok(());
         }
-        let mut labels = PointLabels::new(&self.labels, tenant, rules);
+        // What is promoted is an attribute of the resource anyway, or identifies it and is `job` or `instance`.
+        let identifying = ResourceLabels { identifying: self.labels.identifying.clone(), promoted: Vec::new() };
+        let mut labels = PointLabels::new(&identifying, tenant, rules);
         labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
         if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {

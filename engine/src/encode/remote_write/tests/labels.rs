@@ -1,6 +1,7 @@
 //! Names, and which labels a series has.
 
 use super::*;
+use crate::policy::{RelabelAction, RelabelRule};
 use opentelemetry_proto::tonic::common::v1::{ArrayValue, InstrumentationScope, KeyValueList};
 use opentelemetry_proto::tonic::metrics::v1::Summary;
 
@@ -116,8 +117,10 @@ fn promoted_resource_attributes_are_labels_of_every_series() {
         r#"g{cloud_region="eu",host_id="7",job="shop",service_name="shop"} 1"#,
         // The point's own attribute is the nearer one.
         r#"g{cloud_region="us",host_id="7",job="shop",service_name="shop"} 2"#,
+        // As without promotion.
+        r#"target_info{cloud_region="eu",host_id="7",host_name="h1",job="shop"} 1"#,
     ];
-    assert_eq!(written.lines()[..2], expected);
+    assert_eq!(written.lines(), expected);
 }
 
 #[test]
@@ -197,6 +200,43 @@ fn a_label_of_ones_own_cannot_claim_another_tenant() {
     for (value, claims) in [("globex", 1), ("acme", 0), ("", 0)] {
         let (labels, encoded) = labels_of(vec![], texts(&[("tenant", value), ("n", "1")]));
         assert_eq!((labels, encoded.tenant_claims), (owned(&[("n", "1")]), claims), "tenant={value:?}");
+    }
+}
+
+/// A rule on `route`; what it does not say is Prometheus' default.
+fn rule(action: RelabelAction, regex: &str, target_label: &str, replacement: &str) -> RelabelRule {
+    RelabelRule {
+        action,
+        source_labels: vec!["route".into()],
+        separator: ";".into(),
+        regex: regex.into(),
+        modulus: 0,
+        target_label: target_label.into(),
+        replacement: replacement.into(),
+    }
+}
+
+#[test]
+fn rules_see_the_final_labels_and_a_series_stays_its_tenants() {
+    use RelabelAction::{LabelDrop, LabelKeep, Replace};
+    let point = || vec![gauge("g", vec![number(1.0, &[("route", "/a"), ("zone", "z")])])];
+    for (rules, expected) in [
+        (vec![rule(Replace, "/(.*)", "kind", "$1")], Some(r#"g{job="shop",kind="a",route="/a",zone="z"} 1"#)),
+        (vec![rule(Replace, ".*", "__name__", "renamed")], Some(r#"renamed{job="shop",route="/a",zone="z"} 1"#)),
+        (vec![rule(Replace, ".*", "tenant", "globex")], Some(r#"g{job="shop",route="/a",zone="z"} 1"#)),
+        (vec![rule(Replace, ".*", "__tmp", "x")], Some(r#"g{job="shop",route="/a",zone="z"} 1"#)),
+        (vec![rule(Replace, ".*", "job", "")], Some(r#"g{route="/a",zone="z"} 1"#)),
+        (vec![rule(LabelDrop, "job|tenant", "", "")], Some(r#"g{route="/a",zone="z"} 1"#)),
+        (vec![rule(LabelKeep, "__name__|zone", "", "")], Some(r#"g{zone="z"} 1"#)),
+        // A series without a name is none.
+        (vec![rule(LabelKeep, "zone", "", "")], None),
+        (vec![rule(Replace, ".*", "__name__", "")], None),
+    ] {
+        let compiled = Rules::compile(&rules).unwrap();
+        let input = request(texts(&[("service.name", "shop")]), point());
+        let written = written_with(&RemoteWriteEncoder::default(), &compiled, &input);
+        assert_eq!(written.lines(), Vec::from_iter(expected), "{rules:?}");
+        assert_eq!(written.encoded.filtered, u64::from(expected.is_none()), "{rules:?}");
     }
 }
 

@@ -2,21 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import pytest
-from aiohttp import web
 
 from gateway.config.models import Config
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.outcome import retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import Lane, LaneCounters, Signal
+from tests.support.scripted import scripted
 
 LANE = Lane("acme", "backend", Signal.LOGS)
 
@@ -77,38 +76,6 @@ class SmallEngine:
         self.gates.append(reason)
 
 
-@dataclass
-class Backend:
-    """Answers with `script`, then with 204; an answer is a status, or a status with headers."""
-
-    script: list[Any] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    url: str = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.read())
-        answer = self.script.pop(0) if self.script else 204
-        status, headers = answer if isinstance(answer, tuple) else (answer, {})
-        return web.Response(status=status, headers=headers)
-
-
-@asynccontextmanager
-async def scripted(*script: Any) -> AsyncIterator[Backend]:
-    backend = Backend(list(script))
-    app = web.Application()
-    app.router.add_post("/push", backend.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    backend.url = f"http://127.0.0.1:{port}/push"
-    try:
-        yield backend
-    finally:
-        await runner.cleanup()
-
-
 def config(folder: Path, url: str, **queue: Any) -> Config:
     return Config.model_validate(
         {
@@ -136,7 +103,9 @@ async def deliver(settings: Config, batches: list[Batch], *, ends: Callable[[Lan
     await delivery.start()
     for batch in batches:
         engine.close_batch(batch)
-    await until(lambda: LANE in delivery.counters() and ends(delivery.counters()[LANE]))
+    items = sum(batch.items for batch in batches)
+    await until(lambda: delivery.counters().get(LANE, LaneCounters()).taken == items)
+    await until(lambda: ends(delivery.counters()[LANE]))
     await delivery.drain(2.0)
     counters = delivery.counters()[LANE]
     assert counters.taken + counters.resumed == counters.delivered + sum(counters.dropped.values()) + counters.queued

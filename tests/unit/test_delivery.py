@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from gateway.config.models import Config
 from gateway.delivery.delivery import Delivery
@@ -76,10 +79,11 @@ class SmallEngine:
         self.gates.append(reason)
 
 
-def config(folder: Path, url: str, **queue: Any) -> Config:
+def config(folder: Path, url: str, *, max_age: str | None = None, **queue: Any) -> Config:
+    retry = {"initial": "10ms", "max": "50ms", "max_age": max_age}
     return Config.model_validate(
         {
-            "destinations": {"backend": {"type": "loki", "url": url, "retry": {"initial": "10ms", "max": "50ms"}}},
+            "destinations": {"backend": {"type": "loki", "url": url, "retry": retry}},
             "queue": {"dir": str(folder / "queue"), "max_bytes": "4MiB", **queue},
             "tenants": {"acme": {}},
         }
@@ -133,6 +137,57 @@ async def test_every_answer_of_loki_is_understood(
         )
         assert (counters.delivered, counters.dropped) == (delivered, dropped)
         assert len(backend.bodies) == requests
+
+
+async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path) -> None:
+    async with scripted((429, {"Retry-After": "0.4"}), 204) as backend:
+        started = time.monotonic()
+        await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
+        assert 0.4 <= time.monotonic() - started < 2
+        assert backend.bodies == [b"\x01\x00x"] * 2
+
+
+async def test_what_is_too_old_is_dropped_and_what_came_since_is_not(tmp_path: Path) -> None:
+    async with scripted(503, 429, 503) as backend:
+        batches = [Batch(1, b"old"), Batch(2, b"new", opened_at=time.time())]
+        settings = config(tmp_path, backend.url, max_age="20s")
+        counters = await deliver(settings, batches, ends=lambda counters: counters.queued == 0)
+        assert (counters.delivered, counters.dropped) == (10, {"too_old": 10})
+
+
+async def test_what_the_backend_rejects_of_a_request_is_dropped_and_the_rest_delivered(tmp_path: Path) -> None:
+    answer = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=3))
+    async with scripted((200, {}, answer.SerializeToString())) as backend:
+        settings = config(tmp_path, backend.url).model_dump(mode="json")
+        settings["destinations"]["backend"] = {"type": "otlp", "endpoint": backend.url, "protocol": "http"}
+        counters = await deliver(
+            Config.model_validate(settings), [Batch(1, b"x")], ends=lambda counters: counters.queued == 0
+        )
+        assert (counters.delivered, counters.dropped) == (7, {"rejected_by_backend": 3})
+
+
+async def test_a_stop_waits_for_the_commit_that_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, committing = DurableQueue.commit, threading.Event()
+
+    def slow_commit(*arguments: Any) -> int:
+        committing.set()
+        time.sleep(0.3)
+        return commit(*arguments)
+
+    monkeypatch.setattr(DurableQueue, "commit", slow_commit)
+    settings, engine = config(tmp_path, "http://127.0.0.1:9/push"), SmallEngine()
+    delivery = await Delivery.open(settings, engine=engine)
+    await delivery.start()
+    engine.close_batch(Batch(1, b"x"))
+    await until(committing.is_set)
+    await delivery.drain(0.05)
+    assert engine.acked == [1]
+    assert delivery.counters()[LANE].queued == 10
+    queue = DurableQueue(settings.queue.dir, settings.queue.max_bytes)
+    assert queue.backlog()[LANE].items == 10
+    queue.close()
 
 
 @pytest.mark.parametrize("ack", ["durable", "memory"])

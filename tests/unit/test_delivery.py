@@ -166,9 +166,7 @@ async def test_what_the_backend_rejects_of_a_request_is_dropped_and_the_rest_del
         assert (counters.delivered, counters.dropped) == (7, {"rejected_by_backend": 3})
 
 
-async def test_a_stop_waits_for_the_commit_that_is_under_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stop_waits_for_the_commit_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit, committing = DurableQueue.commit, threading.Event()
 
     def slow_commit(*arguments: Any) -> int:

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -62,7 +62,7 @@ def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
 @app.command(epilog="Example:  gateway check -c config/gateway.yaml --format json")
 def check(
     config: ConfigFile = Path("config/gateway.yaml"),
-    format: Annotated[str, typer.Option(help="text, or json: one problem a line.")] = "text",  # noqa: A002
+    format: Annotated[Literal["text", "json"], typer.Option(help="json: one problem a line.")] = "text",  # noqa: A002
     deny_warnings: Annotated[bool, typer.Option("--deny-warnings", help="Treat warnings as errors.")] = False,
 ) -> None:
     """Say everything that is wrong with a configuration, with file, line and what to do. Exit code 0 or 2."""

@@ -240,7 +240,8 @@ def _bind(address: str, key: str) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # create_server repeats the address in its own words.
+        reason = (error.strerror or str(error)).lower().partition(" (while attempting")[0]
         raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
 
 

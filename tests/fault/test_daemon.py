@@ -80,7 +80,7 @@ def test_a_port_in_use_is_named_before_anything_listens(tmp_path: Path) -> None:
         config["listen"]["http"] = f"127.0.0.1:{taken.getsockname()[1]}"
         result = start_and_fail(tmp_path, config)
     assert result.returncode == 2
-    assert "(listen.http): address already in use" in result.stderr
+    assert '(listen.http): address already in use"' in result.stderr
     assert '"listening"' not in result.stderr
 
 

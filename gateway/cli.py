@@ -124,9 +124,10 @@ def keys_new(tenant: Annotated[str, typer.Option(help="Whose key it is; for the 
 @app.command(epilog="Example:  gateway send traces --key $KEY --count 10 --items 100")
 def send(
     signal: Annotated[str, typer.Argument(help="traces, metrics or logs.")] = "traces",
-    endpoint: Annotated[str, typer.Option(envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Of the gateway.")] = (
-        "http://127.0.0.1:4317"
-    ),
+    endpoint: Annotated[
+        str | None,
+        typer.Option(envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Of the gateway; by default port 4317 or 4318 here."),
+    ] = None,
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
     key: Annotated[str | None, typer.Option(envvar="GATEWAY_KEY", help="An API key.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Requests.")] = 1,

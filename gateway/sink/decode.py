@@ -39,8 +39,11 @@ def decompress(encoding: str, body: bytes) -> bytes:
 
 def otlp_json(body: bytes, message: Message) -> Message:
     """OTLP/JSON, which is ProtoJSON but for its ids, which are hexadecimal. Raises ValueError."""
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - as for every other body that cannot be read
     try:
-        return ParseDict(_with_base64_ids(json.loads(body)), message, ignore_unknown_fields=True)
+        return ParseDict(_with_base64_ids(value), message, ignore_unknown_fields=True)
     except (ParseError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from error
 

@@ -45,10 +45,13 @@ def run(host: str, http_port: int, grpc_port: int, store: Path | None, show: boo
 
 
 async def _receive(sink: Sink, host: str, http_port: int, grpc_port: int) -> None:
-    await sink.start(host, http_port, grpc_port)
-    print(
-        f"receiving on {sink.http_url} (/api/v1/write, /loki/api/v1/push, /v1/traces|metrics|logs; "
-        f"GET / for a summary) and grpc {host}:{sink.grpc_port}; Ctrl-C stops",
-        file=sys.stderr,
-    )
-    await asyncio.Event().wait()
+    try:
+        await sink.start(host, http_port, grpc_port)
+        print(
+            f"receiving on {sink.http_url} (/api/v1/write, /loki/api/v1/push, /v1/traces|metrics|logs; "
+            f"GET / for a summary) and grpc {host}:{sink.grpc_port}; Ctrl-C stops",
+            file=sys.stderr,
+        )
+        await asyncio.Event().wait()
+    finally:
+        await sink.stop()

@@ -75,13 +75,13 @@ async def start_gateway(folder: Path, sink_http: str, sink_grpc: str) -> DemoGat
             sys.executable, "-m", "gateway", "run", "-c", str(path), stdout=out, stderr=out, env=dict(os.environ)
         )
     try:
-        where = await asyncio.wait_for(_listening(process, log), _START_TIMEOUT_S)
-    except BaseException as error:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        if isinstance(error, TimeoutError):
-            raise RuntimeError(f"the gateway did not start in {_START_TIMEOUT_S:g} s:\n{_end(log)}") from None
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            where = await _listening(process, log)
+    except TimeoutError:
+        await _kill(process)
+        raise RuntimeError(f"the gateway did not start in {_START_TIMEOUT_S:g} s:\n{_end(log)}") from None
+    except BaseException:
+        await _kill(process)
         raise
     return DemoGateway(process, keys, token, where["grpc"], where["http"], where["admin"], path)
 
@@ -89,13 +89,25 @@ async def start_gateway(folder: Path, sink_http: str, sink_grpc: str) -> DemoGat
 async def _listening(process: asyncio.subprocess.Process, log: Path) -> dict[str, str]:
     """The addresses that the gateway logs. Raises RuntimeError if it ends before."""
     while process.returncode is None:
-        for line in log.read_text().splitlines(keepends=True):
-            if line.startswith("{") and line.endswith("\n") and (event := json.loads(line))["message"] == "listening":
-                where: dict[str, str] = event["metadata"]
-                return where
+        if where := _addresses(log):
+            return where
         await asyncio.sleep(0.05)
     raise RuntimeError(f"the gateway did not start:\n{_end(log)}")
 
 
+def _addresses(log: Path) -> dict[str, str] | None:
+    for line in log.read_text().splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("\n") and (event := json.loads(line))["message"] == "listening":
+            where: dict[str, str] = event["metadata"]
+            return where
+    return None
+
+
 def _end(log: Path) -> str:
     return log.read_text()[-2000:].rstrip()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -1,6 +1,7 @@
 """Backends that answer by a script and remember what they were sent."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from typing import Any
 import grpc
 import grpc.aio
 from aiohttp import web
+
+from gateway.config.models import ServerTls
 
 DROPPED = "the connection ends without an answer"
 SILENCE = "the connection stays open without an answer"
@@ -66,17 +69,22 @@ class Backend:
 
 
 @asynccontextmanager
-async def scripted(*script: Any) -> AsyncIterator[Backend]:
+async def scripted(*script: Any, tls: ServerTls | None = None) -> AsyncIterator[Backend]:
     """An HTTP backend; its `url` ends in /push, and every other path works as well."""
     backend = Backend(list(script))
     app = web.Application()
     app.router.add_post("/{path:.*}", backend.handle)
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    context = None
+    if tls is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.client_ca_file)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    backend.url = f"http://127.0.0.1:{port}/push"
+    backend.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/push"
     try:
         yield backend
     finally:
@@ -84,7 +92,7 @@ async def scripted(*script: Any) -> AsyncIterator[Backend]:
 
 
 @asynccontextmanager
-async def scripted_grpc(*script: Any) -> AsyncIterator[Backend]:
+async def scripted_grpc(*script: Any, tls: ServerTls | None = None) -> AsyncIterator[Backend]:
     """A gRPC backend that takes every method, bytes in and bytes out."""
     backend = Backend(list(script))
 
@@ -95,7 +103,13 @@ async def scripted_grpc(*script: Any) -> AsyncIterator[Backend]:
 
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((EveryMethod(),))
-    backend.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    if tls is None:
+        backend.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        pair = (tls.key_file.read_bytes(), tls.cert_file.read_bytes())
+        authority = tls.client_ca_file.read_bytes() if tls.client_ca_file is not None else None
+        credentials = grpc.ssl_server_credentials([pair], authority, require_client_auth=True)
+        backend.url = f"https://127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
     await server.start()
     try:
         yield backend

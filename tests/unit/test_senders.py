@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,10 +17,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.models import Destination, ServerTls
 from gateway.delivery.destinations import Sender, open_sender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
 from gateway.types import Lane, Signal
+from tests.support.certificates import Authority
 from tests.support.processes import free_port
 from tests.support.scripted import DROPPED, SILENCE, Backend, scripted, scripted_grpc
 
@@ -212,3 +214,22 @@ async def test_a_grpc_request_is_as_the_configuration_says(
         assert backend.paths == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
         wanted = {"x-scope-orgid": "acme", "x-more": "1", "authorization": authorization}
         assert wanted.items() <= backend.headers[0].items()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_tls_is_verified_both_ways(tmp_path: Path, protocol: str) -> None:
+    authority = Authority(tmp_path)
+    served, shown = authority.issue("backend"), authority.issue("gateway")
+    server = ServerTls(cert_file=served.cert_file, key_file=served.key_file, client_ca_file=authority.file)
+    trusted = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
+    unknown = {"cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with {"http": scripted, "grpc": scripted_grpc}[protocol](tls=server) as backend:
+
+        async def outcome(tls: dict[str, Path]) -> Outcome:
+            (found,) = await answer_of(backend, "otlp", Signal.TRACES, protocol=protocol, tls=tls, timeout="2s")
+            return found
+
+        assert await outcome(trusted) == Delivered()
+        assert await outcome(unknown) == Retry({"http": "tls_error", "grpc": "grpc_unavailable"}[protocol])
+        assert isinstance(await outcome({"ca_file": authority.file}), Retry), "a backend may want our certificate"
+        assert len(backend.bodies) == 1

@@ -171,6 +171,9 @@ class Daemon:
         config = config.model_copy(
             update={
                 "listen": self.config.listen,
+                "admin": config.admin.model_copy(
+                    update={name: getattr(self.config.admin, name) for name in ("address", "tls")}
+                ),
                 "queue": config.queue.model_copy(
                     update={name: getattr(self.config.queue, name) for name in ("dir", "ack", "max_bytes")}
                 ),

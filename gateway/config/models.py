@@ -181,10 +181,27 @@ class ClientTls(Model):
         return self
 
 
+def _username(value: str) -> str:
+    if ":" in value:
+        raise ValueError("a user name of basic authentication holds no colon")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("a header's value is one line of printable ASCII")
+    return value
+
+
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+
+
 class BasicAuth(Model):
     """Credentials of HTTP basic authentication."""
 
-    username: str
+    username: Annotated[str, AfterValidator(_username)]
     password: SecretStr
 
 
@@ -200,14 +217,14 @@ class Retry(Model):
 class NetworkDestination(Model):
     """What all destinations over HTTP and gRPC have."""
 
-    tenant_header: str | None = None
+    tenant_header: HeaderName | None = None
     """Header that names the tenant to the backend, such as X-Scope-OrgID."""
-    headers: Mapping[str, SecretStr] = Field(default_factory=dict)
+    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict)
     """Sent with every request."""
     timeout: Annotated[Seconds, Field(gt=0)] = 10.0
     tls: ClientTls = ClientTls()
     basic_auth: BasicAuth | None = None
-    bearer_token: SecretStr | None = None
+    bearer_token: HeaderValue | None = None
     retry: Retry = Retry()
     max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
     """Queued batches are joined into requests up to this size, before compression."""
@@ -276,9 +293,11 @@ class OtlpDestination(NetworkDestination):
     compression: Literal["none", "gzip", "zstd"] = "none"
 
     @model_validator(mode="after")
-    def _grpc_compression(self) -> Self:
+    def _grpc_can(self) -> Self:
         if self.protocol == "grpc" and self.compression == "zstd":
             raise ValueError("over gRPC, compression is none or gzip")
+        if self.protocol == "grpc" and self.tls.insecure_skip_verify:
+            raise ValueError("gRPC verifies every certificate; name tls.ca_file, or use protocol: http")
         return self
 
 

@@ -32,7 +32,9 @@ BAD = [
     (TENANT + "listn: {}", "gateway.yaml:3:1 listn: unknown key; did you mean listen?"),
     (TENANT + "batch: {max_age: 3 parsecs}", "batch.max_age: write a value like 200ms, 5s or 1m"),
     (TENANT + "batch: {}\nbatch: {}", "gateway.yaml:4:1 batch: key 'batch' stands here again"),
-    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc: OIDC comes with a later release"),
+    (TENANT + "identity: [{mtls: {}}]", "identity[0].mtls: identity by client certificate comes with a later release"),
+    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, oidc, anonymous"),
+    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc.issuer: it is missing"),
     (TENANT + "identity: [{anonymous: {tenant: nobody}}]", "identity[0].anonymous.tenant: there is no tenant nobody"),
     (TENANT + "defaults: {routes: {traces: [x]}}", "defaults.routes.traces[0]: there is no destination x"),
     (

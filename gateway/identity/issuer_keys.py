@@ -1,7 +1,6 @@
 """One issuer's keys: fetched early, renewed by age, asked for again when a token names an unknown one."""
 
 import asyncio
-import contextlib
 import random
 import ssl
 import time
@@ -67,15 +66,16 @@ class IssuerKeys:
 
     def start(self) -> None:
         """Fetch now, and keep fresh until `close`."""
+        self._take_off()
         self._keeper = asyncio.create_task(self._keep_fresh(), name=f"keys of {self._settings.issuer}")
 
     async def close(self) -> None:
         self._closed = True
-        for task in (self._keeper, self._flight):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (self._keeper, self._flight) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def serve(self, settings: Oidc) -> bool:
         """Whether these keys are what `settings` asks for: nothing differs that has to do with fetching."""
@@ -134,11 +134,13 @@ class IssuerKeys:
         if self._closed:
             self._failure = "the gateway stops"
             return
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._fetch())
-            self._flight.add_done_callback(self._landed)
         # `wait` leaves the flight alone when one of those who wait goes away.
-        await asyncio.wait([self._flight])
+        await asyncio.wait([self._flight or self._take_off()])
+
+    def _take_off(self) -> asyncio.Task[None]:
+        self._flight = asyncio.create_task(self._fetch())
+        self._flight.add_done_callback(self._landed)
+        return self._flight
 
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flight = None

@@ -191,4 +191,6 @@ def _send(request: urllib.request.Request) -> bytes:
             body: bytes = response.read()
             return body
     except urllib.error.HTTPError as error:
-        raise AssertionError(f"{request.get_method()} {request.full_url}: {error.code} {error.read()[:500]!r}") from error
+        raise AssertionError(
+            f"{request.get_method()} {request.full_url}: {error.code} {error.read()[:500]!r}"
+        ) from error

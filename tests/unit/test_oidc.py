@@ -2,10 +2,13 @@
 
 import asyncio
 import hmac
+import ssl
+import subprocess
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -413,6 +416,30 @@ async def test_discovery_cannot_lead_to_keys_without_tls(issuer: Issuer, url: An
     issuer.discovery["jwks_uri"] = url
     with pytest.raises(Unavailable):
         await verdict(issuer, signing_key().token(issuer.claims()))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 that nobody else signed, and its key."""
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(cert),
+         "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key
+
+
+async def test_an_issuer_is_known_by_its_certificate(certificate: tuple[Path, Path], tmp_path: Path) -> None:
+    cert, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    async with run_issuer(context) as issuer:
+        token = signing_key().token(issuer.claims())
+        assert (await verdict(issuer, token, ca_file=cert)).tenant == "acme"
+        for ca_file in (None, key, tmp_path / "missing.crt"):
+            with pytest.raises(Unavailable):
+                await verdict(issuer, token, ca_file=ca_file)
 
 
 async def test_a_silent_issuer_is_waited_for_only_so_long(issuer: Issuer) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import json
 import ssl
 import subprocess
 import time
@@ -15,11 +16,12 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import rsa, x25519
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.models import Oidc
+from gateway.identity.key_ring import KeyRing
 from gateway.identity.oidc import OidcVerifier
 from gateway.identity.signed_token import ALGORITHMS, MAX_TOKEN_BYTES
 from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdict
@@ -149,6 +151,8 @@ REFUSALS: list[tuple[RefusalReason, Callable[[Issuer], str]]] = [
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(), crit=["b64"], b64=False)),
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(), b64=False)),
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(pad="x" * MAX_TOKEN_BYTES))),
+    # Too long, with no part that is.
+    (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(pad="x" * 11_900), pad="x" * 400)),
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(exp=None))),
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(exp="tomorrow"))),
     (RefusalReason.MALFORMED, lambda issuer: signing_key().token(issuer.claims(exp=True))),
@@ -182,6 +186,14 @@ async def test_each_bad_token_is_refused_for_its_own_reason(
     issuer: Issuer, reason: RefusalReason, token: Callable[[Issuer], str]
 ) -> None:
     assert await refusal(issuer, token(issuer)) is reason
+
+
+async def test_a_deep_header_is_refused(issuer: Issuer) -> None:
+    # How deep Python's json goes depends on its version: what it reads has a bad signature.
+    for depth in (900, 1000, 1020, 3000):
+        header = '{"alg":"ES256","kid":"k1","x":' + "[" * depth + "]" * depth + "}"
+        reason = await refusal(issuer, f"{b64(header)}.{b64(issuer.claims())}.AAAA")
+        assert reason in (RefusalReason.MALFORMED, RefusalReason.BAD_SIGNATURE)
 
 
 def test_the_table_has_every_reason() -> None:
@@ -225,6 +237,13 @@ async def test_algorithms_without_a_public_key_are_refused_whatever_the_config_s
             assert caught.value.reason is RefusalReason.ALGORITHM_NOT_ALLOWED
 
 
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "ES256K", "RSA-OAEP", ""])
+def test_no_key_fits_an_algorithm_without_a_public_key(algorithm: str) -> None:
+    for own in ("RS256", "ES256", "EdDSA"):
+        document = json.dumps({"keys": [signing_key("k", own).jwk(alg=None)]}).encode()
+        assert KeyRing(document).find(None, algorithm) is None
+
+
 async def test_an_algorithm_outside_the_list_is_refused(issuer: Issuer) -> None:
     token = signing_key().token(issuer.claims())
     assert await refusal(issuer, token, algorithms=("RS256", "EdDSA")) is RefusalReason.ALGORITHM_NOT_ALLOWED
@@ -245,18 +264,25 @@ async def test_a_curve_is_for_its_own_algorithm_only(issuer: Issuer) -> None:
     assert await refusal(issuer, token) is RefusalReason.ALGORITHM_NOT_ALLOWED
 
 
-UNFIT: list[tuple[str, dict[str, Any]]] = [
-    ("for encryption", signing_key("k", "RS256").jwk(use="enc", alg="RSA-OAEP")),
-    ("for encryption, by use alone", signing_key("k", "RS256").jwk(use="enc", alg=None)),
-    ("for signing only", signing_key("k", "RS256").jwk(use=None, key_ops=["sign"])),
-    ("too short", SigningKey("k", "RS256", rsa.generate_private_key(public_exponent=65537, key_size=1024)).jwk()),
-]
+def unfit_keys() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Published keys that must verify nothing, and the algorithm of a token that tries."""
+    short = SigningKey("k", "RS256", rsa.generate_private_key(public_exponent=65537, key_size=1024))
+    x25519_key = x25519.X25519PrivateKey.generate().public_key().public_bytes_raw()
+    return {
+        "for encryption": ("RS256", signing_key("k", "RS256").jwk(use="enc", alg="RSA-OAEP")),
+        "for encryption, by use alone": ("RS256", signing_key("k", "RS256").jwk(use="enc", alg=None)),
+        "for signing only": ("RS256", signing_key("k", "RS256").jwk(use=None, key_ops=["sign"])),
+        "for key exchange": ("EdDSA", {"kty": "OKP", "crv": "X25519", "kid": "k", "x": b64(x25519_key)}),
+        "too short": ("RS256", short.jwk()),
+    }
 
 
-@pytest.mark.parametrize("entry", [pytest.param(entry, id=name) for name, entry in UNFIT])
-async def test_a_key_that_is_not_for_signatures_verifies_none(issuer: Issuer, entry: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("algorithm", "entry"), unfit_keys().values(), ids=unfit_keys())
+async def test_a_key_that_is_not_for_signatures_verifies_none(
+    issuer: Issuer, algorithm: str, entry: dict[str, Any]
+) -> None:
     issuer.keys = [signing_key().jwk(), entry]
-    token = signing_key("k", "RS256").token(issuer.claims())
+    token = signing_key("k", algorithm).token(issuer.claims())
     assert await refusal(issuer, token) is RefusalReason.UNKNOWN_KEY
 
 
@@ -393,7 +419,6 @@ BAD_ANSWERS: list[tuple[str, Callable[[], web.StreamResponse]]] = [
     (JWKS_PATH, lambda: web.json_response({"keys": [signing_key().jwk()], "pad": "x" * (300 << 10)})),
     (DISCOVERY_PATH, lambda: web.Response(status=404)),
     (DISCOVERY_PATH, lambda: web.Response(status=301, headers={"location": "/elsewhere"})),
-    (DISCOVERY_PATH, lambda: web.json_response({"issuer": "https://other.example", "jwks_uri": JWKS_PATH})),
     (DISCOVERY_PATH, lambda: web.json_response(["issuer"])),
 ]
 
@@ -414,8 +439,28 @@ async def test_without_keys_nobody_can_tell(
 )
 async def test_discovery_cannot_lead_to_keys_without_tls(issuer: Issuer, url: Any) -> None:
     issuer.discovery["jwks_uri"] = url
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=r"no https jwks_uri|Invalid IPv6"):
         await verdict(issuer, signing_key().token(issuer.claims()))
+
+
+@pytest.mark.parametrize("named", ["https://other.example", "{}/", None, ["{}"]])
+async def test_a_discovery_document_of_another_issuer_is_not_believed(issuer: Issuer, named: Any) -> None:
+    issuer.discovery["issuer"] = named.format(issuer.url) if isinstance(named, str) else named
+    with pytest.raises(Unavailable, match="is of another issuer"):
+        await verdict(issuer, signing_key().token(issuer.claims()))
+
+
+async def test_a_mistake_of_ours_while_fetching_is_no_verdict(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_document: bytes) -> KeyRing:
+        raise ZeroDivisionError
+
+    async with verifying(configured(issuer)) as verifier:
+        known = signing_key().token(issuer.claims())
+        await verifier.verify(known)
+        monkeypatch.setattr("gateway.identity.issuer_keys.KeyRing", broken)
+        with pytest.raises(Unavailable, match="internal error"):
+            await verifier.verify(signing_key("new").token(issuer.claims()))
+        assert (await verifier.verify(known)).tenant == "acme"
 
 
 @pytest.fixture
@@ -611,16 +656,16 @@ async def test_a_reload_forgets_no_key_and_applies_at_once(issuer: Issuer) -> No
 
 
 async def test_a_stop_answers_those_who_wait(issuer: Issuer) -> None:
-    issuer.delay_s = 30
     async with verifying(configured(issuer)) as verifier:
-        token = signing_key().token(issuer.claims())
-        waiting = asyncio.create_task(verifier.verify(token))
+        await verifier.verify(signing_key().token(issuer.claims()))
+        issuer.delay_s = 30
+        unknown = signing_key("new").token(issuer.claims())
+        waiting = asyncio.create_task(verifier.verify(unknown))
         await asyncio.sleep(0.05)
         await verifier.close()
-        with pytest.raises(Unavailable):
-            await waiting
-        with pytest.raises(Unavailable):
-            await verifier.verify(token)
+        for late in (waiting, verifier.verify(unknown)):
+            with pytest.raises(Unavailable, match="the gateway stops"):
+                await late
 
 
 # Whatever comes.

@@ -48,14 +48,17 @@ class SignedToken:
         """Raises Refused (malformed)."""
         try:
             self._signed = jws.extract_compact(_bounded(text), registry=_REGISTRY)
-            header = _object(self._signed.headers())
+            header = self._signed.headers()
             _REGISTRY.check_header(header)
             if "crit" in header or "b64" in header:
                 raise ValueError  # noqa: TRY301 - all that is wrong with a token's form ends below
             # Stricter than json: it bounds depth and numbers and knows no NaN.
-            self.claims = _object(orjson.loads(self._signed.payload or b""))
+            claims = orjson.loads(self._signed.payload or b"")
+            if not isinstance(claims, dict):
+                raise TypeError  # noqa: TRY301
         except (JoseError, ValueError, TypeError, RecursionError):
             raise Refused(RefusalReason.MALFORMED) from None
+        self.claims: dict[str, Any] = claims
         self.algorithm: str = header["alg"]
         self.key_id: str | None = header.get("kid")
 
@@ -74,9 +77,3 @@ def _bounded(text: str) -> bytes:
     if len(text) > MAX_TOKEN_BYTES:
         raise ValueError
     return text.encode("ascii")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError
-    return value

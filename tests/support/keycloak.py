@@ -1,6 +1,7 @@
 """A real Keycloak, built by `make backends`: two realms, one for each tenant, and what its administrator would do."""
 
 import json
+import os
 import signal
 import urllib.error
 import urllib.parse
@@ -69,11 +70,12 @@ class Keycloak:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """The server takes connections and never answers."""
-        self.process.signal(signal.SIGSTOP)
+        # The whole group: kc.sh starts Java as a child.
+        os.killpg(self.process.child.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            self.process.signal(signal.SIGCONT)
+            os.killpg(self.process.child.pid, signal.SIGCONT)
 
     def _keys(self, realm: str) -> list[dict[str, Any]]:
         keys: list[dict[str, Any]] = self._admin("GET", f"/{realm}/components?type={_KEY_PROVIDER}")

@@ -37,6 +37,7 @@ class _BadAnswerError(Exception):
 @dataclass(frozen=True, slots=True)
 class _Fetched:
     ring: KeyRing
+    departure: int  # the number of the fetch
     began_at: float  # Unix seconds; what the issuer published later is not in it
     done_at: float  # monotonic
 
@@ -61,6 +62,7 @@ class IssuerKeys:
         self._fetched: _Fetched | None = None
         self._failure: str | None = "they were not fetched yet"
         self._flight: asyncio.Task[None] | None = None
+        self._departures = 0
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -86,37 +88,34 @@ class IssuerKeys:
 
         Raises Refused (unknown_key, algorithm_not_allowed) and Unavailable.
         """
-        ring = self._known()
-        key = ring.find(key_id, algorithm) if ring is not None else None
-        if key is None:
-            ring = await self._renewed(issued_at)
-            key = ring.find(key_id, algorithm)
-        if key is None:
-            raise Refused(RefusalReason.UNKNOWN_KEY)
+        departed = self._departures
+        while (key := self._look_up(key_id, algorithm)) is None:
+            # A flight that was under way when the token came may have missed its key; one that began later has not.
+            if self._fetched is not None and self._fetched.departure > departed:
+                raise Refused(RefusalReason.UNKNOWN_KEY)
+            if self._flight is None and not self._budget.take():
+                raise self._cannot_ask(issued_at)
+            await self._fly()
+            if self._failure is not None:
+                raise self._unavailable(self._failure)
         return key
 
-    def _known(self) -> KeyRing | None:
-        """The keys of the last good fetch, while they may be believed."""
-        if self._fetched is None or self._monotonic() - self._fetched.done_at > self._settings.max_stale:
-            return None
-        return self._fetched.ring
+    def _look_up(self, key_id: str | None, algorithm: str) -> PublicKey | None:
+        """The key among those of the last good fetch, while they may be believed."""
+        return self._fetched.ring.find(key_id, algorithm) if self._fetched is not None and self._believed() else None
 
-    async def _renewed(self, issued_at: float | None) -> KeyRing:
-        """The keys after a fetch, or those of a moment ago if they must have the token's key. Raises Unavailable."""
-        if self._flight is not None or self._budget.take():
-            await self._fly()
-        elif self._failure is None and self._maybe_newer(issued_at):
-            raise self._unavailable("they were asked for a moment ago")
-        ring = self._known()
-        if ring is None or self._failure is not None:
-            raise self._unavailable(self._failure or "they are too old")
-        return ring
+    def _believed(self) -> bool:
+        return self._fetched is not None and self._monotonic() - self._fetched.done_at <= self._settings.max_stale
 
-    def _maybe_newer(self, issued_at: float | None) -> bool:
+    def _cannot_ask(self, issued_at: float | None) -> Refused | Unavailable:
+        """What to say of a key that is unknown while the issuer was asked too often."""
+        if self._failure is not None or self._fetched is None or not self._believed():
+            return self._unavailable(self._failure or "they are too old")
         # A new key is published before it signs: an older token's key would have been there. `iat` is not proven yet,
         # but all that one gains by lying is to hear "try again" for "no".
-        assert self._fetched is not None, "without a failure there was a fetch"  # noqa: S101
-        return issued_at is not None and issued_at + self._settings.leeway > self._fetched.began_at
+        if issued_at is not None and issued_at + self._settings.leeway > self._fetched.began_at:
+            return self._unavailable("they were asked for a moment ago")
+        return Refused(RefusalReason.UNKNOWN_KEY)
 
     def _unavailable(self, cause: str) -> Unavailable:
         return Unavailable(self._settings.issuer, cause, retry_after_s=max(1.0, self._budget.wait_s()))
@@ -138,7 +137,8 @@ class IssuerKeys:
         await asyncio.wait([self._flight or self._take_off()])
 
     def _take_off(self) -> asyncio.Task[None]:
-        self._flight = asyncio.create_task(self._fetch())
+        self._departures += 1
+        self._flight = asyncio.create_task(self._fetch(self._departures))
         self._flight.add_done_callback(self._landed)
         return self._flight
 
@@ -149,7 +149,7 @@ class IssuerKeys:
         elif error := flight.exception():
             self._failed(f"internal error: {error!r}")
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, departure: int) -> None:
         began_at = self._clock()
         try:
             async with asyncio.timeout(self._settings.timeout):
@@ -164,7 +164,7 @@ class IssuerKeys:
             self._failed(_network_cause(error))
         else:
             before = self._fetched and self._fetched.ring.ids
-            self._fetched = _Fetched(ring, began_at, self._monotonic())
+            self._fetched = _Fetched(ring, departure, began_at, self._monotonic())
             if self._failure is not None or before != ring.ids:
                 log.info("fetched the keys of an issuer", issuer=self._settings.issuer, keys=ring.ids)
             self._failure = None
@@ -173,7 +173,7 @@ class IssuerKeys:
         # The issuer may have moved its keys: ask it again where they are.
         self._jwks_url = self._settings.jwks_url
         if cause != self._failure:
-            known = "known keys are used meanwhile" if self._known() else "no token of it can be verified"
+            known = "known keys are used meanwhile" if self._believed() else "no token of it can be verified"
             log.warning(f"cannot fetch the keys of an issuer; {known}", issuer=self._settings.issuer, cause=cause)
         self._failure = cause
 

@@ -131,11 +131,15 @@ class Issuer:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.asked[request.path] += 1
+        answer = self._answer(request.path)
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
-        if request.path in self.answers:
-            return self.answers[request.path]()
-        if request.path == DISCOVERY_PATH:
+        return answer
+
+    def _answer(self, path: str) -> web.StreamResponse:
+        if path in self.answers:
+            return self.answers[path]()
+        if path == DISCOVERY_PATH:
             return web.json_response({"issuer": self.url, "jwks_uri": self.url + JWKS_PATH, **self.discovery})
         return web.json_response({"keys": self.keys})
 

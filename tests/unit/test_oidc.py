@@ -523,6 +523,18 @@ async def test_a_hundred_verifications_share_one_fetch(issuer: Issuer) -> None:
             assert issuer.fetches == fetches
 
 
+async def test_a_key_published_while_a_fetch_is_under_way_is_found(issuer: Issuer) -> None:
+    async with verifying(configured(issuer)) as verifier:
+        await verifier.verify(signing_key().token(issuer.claims()))
+        issuer.delay_s = 0.1
+        first = asyncio.create_task(outcome(verifier, signing_key("unheard-of").token(issuer.claims())))
+        await asyncio.sleep(0.05)
+        new = signing_key("new", number=1)
+        issuer.publish(new)
+        assert (await verifier.verify(new.token(issuer.claims()))).tenant == "acme"
+        assert isinstance(await first, Refused)
+
+
 async def test_one_who_stops_waiting_does_not_stop_the_others(issuer: Issuer) -> None:
     issuer.delay_s = 0.1
     async with verifying(configured(issuer)) as verifier:

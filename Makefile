@@ -64,6 +64,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 bench: build peers backends
+	$(BIN)/python -m pytest bench --benchmark-columns=median,iqr,ops --benchmark-group-by=func
 	$(BIN)/python -m bench
 
 clean:

@@ -1,4 +1,4 @@
-"""The audit trail under load and on a bad disk: nobody waits, nothing is lost without a count and a line that says so."""
+"""The audit trail under load and on a bad disk: nobody waits, and nothing is lost without a line that says so."""
 
 import errno
 import json

@@ -192,6 +192,20 @@ def sink(
     raise typer.Exit(run_sink(host, http_port, grpc_port, store, not quiet))
 
 
+@app.command(epilog="Example:  gateway usage -c gateway.yaml --from 2026-01-01 --to 2026-01-31 --format csv")
+def usage(
+    config: ConfigFile = Path("config/gateway.yaml"),
+    first: Annotated[str | None, typer.Option("--from", help="First day, UTC; by default of the month.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day, UTC; by default today.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="One tenant; by default all.")] = None,
+    format: Annotated[str, typer.Option(help="table, json or csv.")] = "table",  # noqa: A002
+) -> None:
+    """Show what each tenant used, what it costs, and what the month will come to. Works while the gateway runs."""
+    from gateway.usage.command import run as run_usage
+
+    raise typer.Exit(run_usage(config, first, last, tenant, format))
+
+
 @app.command(epilog="Example:  gateway schema > gateway.schema.json")
 def schema() -> None:
     """Print the JSON Schema of the configuration."""

@@ -148,10 +148,11 @@ class Usage:
         """Whether there is anything to ask for."""
         return self._recorder is not None
 
-    def reconfigure(self, config: UsageConfig | None) -> None:
-        """New prices and bounds; the database and the interval stay until the next start."""
+    def reconfigure(self, config: UsageConfig | None) -> UsageConfig | None:
+        """New prices and bounds; the database and the interval stay until the next start. Returns what is in force."""
         if config is not None and self._config is not None:
             self._config = config.model_copy(update={"path": self._config.path, "interval": self._config.interval})
+        return self._config
 
     async def report(self, query: UsageQuery) -> Report:
         """Up to now, and not only to the last interval. Raises ValueError, UsageError."""

@@ -37,10 +37,12 @@ class Audit:
         writer: Writer | None,
         generation: Callable[[], int],
         *,
+        lock_descriptor: int | None = None,
         now: Now = _utc_now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
+        self._lock = lock_descriptor
         self._generation = generation
         self._now = now
         self._viewers = FirstSeen(_HOUR_S, most=1000, clock=clock)
@@ -59,16 +61,19 @@ class Audit:
             key = read_signing_key(config.key_file)
         except ValueError as error:
             raise AuditError(f"audit.key_file: {error}") from None
-        lock(config.dir)
+        descriptor = lock(config.dir)
         trail = Trail(config.dir, key, max_bytes=config.max_bytes, keep=config.keep, now=_utc_now)
         writer = Writer(trail, now=_utc_now)
         writer.start()
-        return cls(writer, generation)
+        return cls(writer, generation, lock_descriptor=descriptor)
 
     async def close(self) -> None:
         """Put everything and a last anchor on disk."""
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, _CLOSE_TIMEOUT_S)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def stats(self) -> AuditStats | None:
         return self._writer.stats() if self._writer is not None else None

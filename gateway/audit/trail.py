@@ -97,6 +97,8 @@ class Trail:
         self._head: Head | None = None
         self._last_anchor: str | None = None
         """Kind of the last line, if it is an anchor."""
+        self._generation = 0
+        """Of the last event: what the trail says of itself is said under it."""
         self._findings: list[Event] = []
         """What recovery found and has yet to say."""
         self._former_run = "none"
@@ -252,6 +254,7 @@ class Trail:
         opened = self._size == 0
         self._put(b"".join(lines))
         self._head = head
+        self._generation = events[-1].generation if events else self._generation
         self._last_anchor = anchor or ("open" if opened and not events else None)
         self.written.update(event.type.value for event in events)
         if anchors := opened + (anchor is not None):
@@ -283,7 +286,7 @@ class Trail:
         return self._event(EventType.ANCHOR, details)
 
     def _event(self, kind: EventType, details: dict[str, object]) -> Event:
-        return Event(kind, self._now(), ACTOR, details=details)
+        return Event(kind, self._now(), ACTOR, None, self._generation, details)
 
 
 def _end_of(path: Path) -> tuple[int, bytes | None]:

@@ -74,19 +74,21 @@ def _show(report: Report) -> None:
             cost = "" if forecast.cost is None else f", {_money(forecast.cost)} {report.tariff.currency}"
             console.print(
                 f"{tenant.tenant}: {forecast.month} will come to {forecast.items:,} items, "
-                f"{_size(forecast.bytes_in)} in{cost}, if it goes on like this"
+                f"{_size(forecast.bytes_in)} in{cost}, if it goes on like this",
+                soft_wrap=True,
             )
 
 
 def _table(report: Report) -> "Table":
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     priced = bool(report.tariff.prices)
-    table = Table(title=f"usage from {report.query.first} to {report.query.last}, UTC")
+    table = Table(title=f"usage from {report.query.first} to {report.query.last}, UTC", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("tenant", "signal"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("items", "in", "out", "masked", "rejected", "series", *((report.tariff.currency,) if priced else ())):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for meter, amounts in report.by_meter().items():
         cost = report.tariff.cost(meter, amounts)
         table.add_row(

@@ -211,6 +211,21 @@ def test_a_forger_who_mends_all_hashes_is_stopped_by_the_next_anchor(tmp_path: P
         assert "signature" in found.reason
 
 
+def test_a_forger_who_mends_one_line_only_is_stopped_by_the_next(tmp_path: Path) -> None:
+    write(tmp_path, 4)
+    (path,) = files(tmp_path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for forged in range(len(lines) - 1):
+        line = json.loads(lines[forged])
+        if line["event"] == "anchor":
+            continue
+        mended = rehash({**line, "actor": "somebody else"})
+        path.write_bytes(b"".join([*lines[:forged], mended, *lines[forged + 1 :]]))
+        found = broken(tmp_path)
+        assert found is not None
+        assert (found.line, "it does not follow from the line before it" in found.reason) == (forged + 2, True)
+
+
 def test_a_trail_signed_with_another_key_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 1)
     stranger = Ed25519PrivateKey.generate().public_key()

@@ -144,6 +144,7 @@ def test_a_failed_sync_counts_as_a_failed_write(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.fsync", failing)
     written.submit(event(1))
     wait_until(lambda: written.stats().written.get("reload", 0) == 1, "the line")
+    assert next(failures, None) is None, "the sync was tried until it worked"
     written.close(10)
     assert proved(tmp_path)
     assert sum(line["event"] == "reload" for line in lines(tmp_path)) == 1

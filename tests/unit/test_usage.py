@@ -157,6 +157,16 @@ def test_series_are_a_level_of_which_the_highest_is_kept(tmp_path: Path) -> None
     store.close()
 
 
+def test_a_day_gets_all_of_an_interval_or_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "usage.db")
+    store._connection.execute("ALTER TABLE rejected RENAME TO elsewhere")
+    with pytest.raises(sqlite3.OperationalError):
+        store.add(DAY, {ACME: Amounts(items=1, rejected={"malformed": 1})})
+    store._connection.execute("ALTER TABLE elsewhere RENAME TO rejected")
+    assert store.rows(EVER) == []
+    store.close()
+
+
 def test_old_days_are_forgotten_and_others_kept(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "usage.db")
     for ago in range(5):

@@ -12,14 +12,13 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gateway.audit.event import Event, EventType, bounded
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 FORMAT_VERSION = 1
 MAX_LINE_BYTES = 256 << 10
@@ -77,7 +76,7 @@ def encode(event: Event, head: Head) -> tuple[bytes, Head]:
     return _seal(_content(event, head), head)
 
 
-def encode_anchor(event: Event, head: Head, key: "Ed25519PrivateKey") -> tuple[bytes, Head]:
+def encode_anchor(event: Event, head: Head, key: Ed25519PrivateKey) -> tuple[bytes, Head]:
     """`encode` for an anchor, signed."""
     content = _content(event, head)
     signature = base64.b64encode(key.sign(_DOMAIN + content))
@@ -139,10 +138,8 @@ def parse(raw: bytes) -> Line:
     return line
 
 
-def signed_by(line: Line, key: "Ed25519PublicKey") -> bool:
+def signed_by(line: Line, key: Ed25519PublicKey) -> bool:
     """Whether `key` signed this anchor as it stands."""
-    from cryptography.exceptions import InvalidSignature
-
     try:
         key.verify(line.signature or b"", _DOMAIN + line.signed)
     except InvalidSignature:

@@ -14,16 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.event import Event, EventType
 from gateway.audit.keys import to_text
 from gateway.audit.line import GENESIS, MAX_LINE_BYTES, BrokenLineError, Head, encode, encode_anchor, parse
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +80,7 @@ class Trail:
     """Appends lines. What could not be written leaves no trace: the same call may be made again."""
 
     def __init__(
-        self, folder: Path, key: "Ed25519PrivateKey", *, max_bytes: int, keep: int, now: Callable[[], datetime]
+        self, folder: Path, key: Ed25519PrivateKey, *, max_bytes: int, keep: int, now: Callable[[], datetime]
     ) -> None:
         self._folder = folder
         self._key = key

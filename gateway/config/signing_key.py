@@ -1,19 +1,14 @@
 """The Ed25519 key of the audit trail, as `check` and the trail itself read it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 
-def read_signing_key(file: Path) -> "Ed25519PrivateKey":
+def read_signing_key(file: Path) -> Ed25519PrivateKey:
     """The private key in `file`, PEM and unencrypted. Raises ValueError, which says what to do."""
-    # Imported here: only a configuration with an audit trail pays for it at start.
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     try:
         pem = file.read_bytes()
     except OSError as error:

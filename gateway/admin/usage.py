@@ -1,5 +1,6 @@
 """`GET /-/usage`: who may ask what, and in which form the answer goes out."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -40,12 +41,12 @@ async def usage_page(request: web.Request, viewer: Viewer, source: UsageSource) 
         report = await source.report(query)
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
-    # Large answers take a while to put into words, and are compressed.
+    # A large answer takes a while to put into words, and delivery must not wait for it.
     if form == _CSV:
-        response = web.Response(text=report.to_csv(), content_type="text/csv")
+        response = web.Response(text=await asyncio.to_thread(report.to_csv), content_type="text/csv")
         response.headers["Content-Disposition"] = f'attachment; filename="usage-{query.first}-{query.last}.csv"'
     else:
-        response = web.Response(body=report.to_json(), content_type="application/json")
+        response = web.Response(body=await asyncio.to_thread(report.to_json), content_type="application/json")
     response.enable_compression()
     return response
 

@@ -129,6 +129,12 @@ class Writer:
                     self._lose(len(batch))
                     return
                 self._closing.wait(self._retry_s)
+            except Exception:
+                # A bug: the same events would fail again, and must not keep all others out.
+                self._failing = WRITE_ERROR
+                log.exception("audit events could not be put into lines")
+                self._lose(len(batch))
+                return
             else:
                 self._told = told
                 self._recover()

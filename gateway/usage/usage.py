@@ -203,6 +203,11 @@ class Usage:
                     self._failing = True
                     log.error("usage cannot be written; it is kept in memory until it can", error=str(error))
                 return
+            except Exception:
+                # A bug must not end the timer for ever; it is seen in the log and on /_metrics.
+                self._errors += 1
+                log.exception("usage could not be counted")
+                return
             self._began = now
             if self._failing:
                 self._failing = False

@@ -188,10 +188,16 @@ def test_keygen_writes_a_pair_with_the_right_modes_and_overwrites_nothing(tmp_pa
         os.umask(old_mask)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"audit.key": 0o600, "audit.key.pub": 0o644}
-    before = (tmp_path / "audit.key").read_bytes()
-    again = run.invoke(app, ["audit", "keygen", str(tmp_path / "audit.key")])
-    assert (again.exit_code, (tmp_path / "audit.key").read_bytes()) == (2, before)
-    assert "exists" in again.stderr
+    content = {name: (tmp_path / name).read_bytes() for name in modes}
+    for gone in (None, *modes):
+        for name, pem in content.items():
+            (tmp_path / name).write_bytes(pem)
+        if gone is not None:
+            (tmp_path / gone).unlink()
+        again = run.invoke(app, ["audit", "keygen", str(tmp_path / "audit.key")])
+        left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        assert (again.exit_code, left) == (2, {name: pem for name, pem in content.items() if name != gone})
+        assert "exists; name another file" in again.stderr
 
 
 def test_the_command_proves_a_trail_or_names_the_broken_line(recorded: Recorded, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.audit.event import Event, EventType
-from gateway.audit.trail import Trail, trail_files
+from gateway.audit.trail import AnchorKind, Trail, trail_files
 from gateway.audit.verify import verify
 from gateway.audit.writer import Writer
 from tests.support.processes import wait_until
@@ -150,6 +150,28 @@ def test_a_failed_sync_counts_as_a_failed_write(tmp_path: Path, monkeypatch: pyt
     assert sum(line["event"] == "reload" for line in lines(tmp_path)) == 1
 
 
+def test_an_event_that_cannot_be_written_does_not_keep_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = writer(tmp_path)
+    written.start()
+    wait_until(lambda: written.stats().sequence > 0, "the first anchor")
+    encode = Trail.append
+
+    def failing(trail: Trail, events: list[Event], anchor: AnchorKind | None = None) -> None:
+        if any(event.details.get("number") == 13 for event in events):
+            raise TypeError("a bug")
+        encode(trail, events, anchor)
+
+    monkeypatch.setattr(Trail, "append", failing)
+    written.submit(event(13))
+    wait_until(lambda: written.stats().lost["write_error"] == 1, "the loss")
+    written.submit(event(14))
+    written.close(10)
+    assert proved(tmp_path)
+    assert [line["event"] for line in lines(tmp_path) if line["event"] != "anchor"] == ["lost", "reload"]
+
+
 def test_a_disk_that_stays_full_does_not_hold_up_the_stop(tmp_path: Path, disk: Disk) -> None:
     written = writer(tmp_path)
     written.start()
@@ -203,11 +225,12 @@ from pathlib import Path
 from tests.unit.test_audit_writer import event, writer
 written = writer(Path(sys.argv[1]), capacity=100000, max_bytes=20000)
 written.start()
-print("started", flush=True)
 number = 0
 while True:
     written.submit(event(number))
     number += 1
+    if number % 100 == 0 and written.stats().written.get("reload"):
+        print("writing", flush=True)
 """
 
 
@@ -216,7 +239,7 @@ def test_a_trail_survives_kill_9_again_and_again(tmp_path: Path) -> None:
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(0.1)
+        time.sleep(0.05)
         child.kill()
         child.wait()
         child.stdout.close()

@@ -452,6 +452,17 @@ async def test_a_write_that_fails_is_made_up_for_and_counted(running: Running) -
     assert running.usage.stats().writable  # type: ignore[union-attr]
 
 
+async def test_a_bug_in_the_counters_is_seen_and_does_not_end_the_counting(running: Running) -> None:
+    good = running.process.snapshot
+    running.usage._sources = Sources(lambda: b'{"intake": [{}]}', lambda: running.process.lanes)
+    await running.usage.record()
+    running.usage._sources = Sources(good, lambda: running.process.lanes)
+    stats = running.usage.stats()
+    assert stats is not None
+    assert stats.write_errors == 1
+    assert json.loads((await running.get("tenant=acme"))[1])["rows"][0]["items"] == 2_000_000
+
+
 async def test_a_stop_keeps_the_last_interval_and_a_start_goes_on(tmp_path: Path) -> None:
     first = await Running(tmp_path).open()
     first.process.use(ACME, "accepted", 5)

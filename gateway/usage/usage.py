@@ -55,15 +55,18 @@ class UsageStats:
 class Recorder:
     """What the thread does: counters to differences to the database. Not for two threads."""
 
-    def __init__(self, store: Store, today: date) -> None:
+    def __init__(self, store: Store, now: datetime) -> None:
         self._store = store
         self._intake: Readings = {}
         self._delivery: Readings = {}
-        self.day = today
-        self.today: Readings = {row.meter: row.amounts for row in store.rows(UsageQuery(None, today, today))}
+        self._began = now
+        """When the interval that is being counted began; its day gets all of it."""
+        self.day = now.date()
+        self.today: Readings = {row.meter: row.amounts for row in store.rows(UsageQuery(None, self.day, self.day))}
 
-    def record(self, day: date, snapshot: bytes, delivered_bytes: list[tuple[Lane, int]]) -> None:
-        """Add what came since the last call to `day`. Raises sqlite3.Error; the next call then makes up for it."""
+    def record(self, now: datetime, snapshot: bytes, delivered_bytes: list[tuple[Lane, int]]) -> None:
+        """Add what came since the last call. Raises sqlite3.Error; the next call then makes up for it."""
+        day = self._began.date()
         intake, delivery = read_intake(orjson.loads(snapshot)), read_delivery(delivered_bytes)
         used = joined(used_since(intake, self._intake), used_since(delivery, self._delivery))
         if used:
@@ -71,7 +74,7 @@ class Recorder:
         # Only now: what a failed commit did not keep is in the next difference.
         self._intake, self._delivery = intake, delivery
         self.today = joined(self.today, used) if day == self.day else used
-        self.day = day
+        self.day, self._began = day, now
 
     def forget_before(self, day: date) -> None:
         self._store.forget_before(day)
@@ -114,8 +117,7 @@ class Usage:
         self._recorder = recorder
         self._thread = thread
         self._now = now
-        self._began = now()
-        """When the interval that is being counted began; its day gets all of it."""
+        self._looked_at = now()
         self._pruned: date | None = None
         self._errors = 0
         self._failing = False
@@ -132,7 +134,7 @@ class Usage:
             return cls(None, sources, None, thread, now)
 
         def prepare() -> Recorder:
-            return Recorder(Store.open(config.path), now().date())
+            return Recorder(Store.open(config.path), now())
 
         try:
             recorder = await asyncio.get_running_loop().run_in_executor(thread, prepare)
@@ -188,9 +190,9 @@ class Usage:
         if self._recorder is None or self._config is None:
             return
         async with self._lock:
-            now = self._now()
+            now = self._looked_at = self._now()
             delivered = [(lane, counters.delivered_bytes) for lane, counters in self._sources.lanes().items()]
-            work = partial(self._recorder.record, self._began.date(), self._sources.snapshot(), delivered)
+            work = partial(self._recorder.record, now, self._sources.snapshot(), delivered)
             try:
                 await self._in_thread(work)
                 if self._pruned != now.date():
@@ -208,7 +210,6 @@ class Usage:
                 self._errors += 1
                 log.exception("usage could not be counted")
                 return
-            self._began = now
             if self._failing:
                 self._failing = False
                 log.info("usage is written again")
@@ -223,8 +224,10 @@ class Usage:
             await self.record()
 
     def _until_next(self) -> float:
-        """One interval, or to midnight, so that an interval is of one day."""
+        """One interval, or to the midnight in it, so that an interval is of one day."""
         assert self._config is not None, "only a kept usage has a timer"  # noqa: S101
-        now = self._now()
-        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
-        return min(self._config.interval, (midnight - now).total_seconds() + 0.001)
+        last = self._looked_at
+        midnight = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+        due = min(last + timedelta(seconds=self._config.interval), midnight)
+        # Never longer than an interval, wherever somebody sets the clock.
+        return min(self._config.interval, max(0.0, (due - self._now()).total_seconds()) + 0.001)

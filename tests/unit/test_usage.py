@@ -33,6 +33,7 @@ from gateway.usage.store import DayUsage, Store, UsageError
 from gateway.usage.usage import MAX_ROWS, Recorder, Sources, Usage, UsageStats
 
 DAY = date(2026, 3, 10)
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 EVER = UsageQuery(None, date(2000, 1, 1), date(2100, 1, 1))
 ACME = Meter("acme", Signal.LOGS)
 
@@ -67,9 +68,9 @@ class Process:
             }
         )  # fmt: skip
 
-    def record(self, recorder: Recorder, day: date = DAY) -> None:
+    def record(self, recorder: Recorder, now: datetime) -> None:
         delivered = [(lane, counters.delivered_bytes) for lane, counters in self.lanes.items()]
-        recorder.record(day, self.snapshot(), delivered)
+        recorder.record(now, self.snapshot(), delivered)
 
 
 METERS = st.builds(Meter, st.sampled_from(["acme", "globex"]), st.sampled_from(list(Signal)))
@@ -88,14 +89,14 @@ def test_what_is_kept_is_what_was_used_whatever_restarts_and_fails(
 ) -> None:
     """Against a model that knows no counters, no restarts and no differences: it just adds up."""
     path = tmp_path_factory.mktemp("usage") / "usage.db"
-    day, process, store = DAY, Process(), Store.open(path)
-    recorder = Recorder(store, day)
+    now, process, store = NOON, Process(), Store.open(path)
+    recorder = Recorder(store, now)
     kept: Counter[tuple[date, Meter, str]] = Counter()
     since_record: Counter[tuple[Meter, str]] = Counter()
 
     def record() -> None:
-        process.record(recorder, day)
-        kept.update({(day, *used): count for used, count in since_record.items()})
+        process.record(recorder, now)
+        kept.update({(now.date(), *used): count for used, count in since_record.items()})
         since_record.clear()
 
     for step in steps:
@@ -109,13 +110,16 @@ def test_what_is_kept_is_what_was_used_whatever_restarts_and_fails(
             case ("record",):
                 record()
             case ("midnight",):
-                record()
-                day += timedelta(days=1)
+                # The first look of a day is at what came in the day before.
+                kept.update({(now.date(), *used): count for used, count in since_record.items()})
+                since_record.clear()
+                now += timedelta(days=1)
+                process.record(recorder, now)
             case ("disk full",):
                 store._connection.execute("PRAGMA query_only = ON")
                 if since_record:
                     with pytest.raises(sqlite3.OperationalError):
-                        process.record(recorder, day)
+                        process.record(recorder, now)
                 store._connection.execute("PRAGMA query_only = OFF")
             case ("drain and restart",) | ("kill",):
                 if step == ("drain and restart",):
@@ -123,7 +127,7 @@ def test_what_is_kept_is_what_was_used_whatever_restarts_and_fails(
                 since_record.clear()  # A crash loses this interval, and nothing else.
                 recorder.close()
                 process, store = Process(), Store.open(path)
-                recorder = Recorder(store, day)
+                recorder = Recorder(store, now)
     rows = {(row.day, row.meter): row.amounts for row in store.rows(EVER)}
     expected: dict[tuple[date, Meter], Amounts] = {}
     for on, meter in {(on, meter) for on, meter, _ in kept}:
@@ -264,7 +268,7 @@ def test_without_prices_there_are_no_costs() -> None:
 
 class Clock:
     def __init__(self) -> None:
-        self.now = datetime(DAY.year, DAY.month, DAY.day, 12, tzinfo=UTC)
+        self.now = NOON
 
     def __call__(self) -> datetime:
         return self.now
@@ -475,10 +479,10 @@ async def test_a_stop_keeps_the_last_interval_and_a_start_goes_on(tmp_path: Path
 
 async def test_the_timer_writes_by_itself_and_at_midnight_for_the_day_that_ends(tmp_path: Path) -> None:
     running = Running(tmp_path)
-    running.clock.now = datetime(2026, 3, 10, 23, 59, 59, 990_000, tzinfo=UTC)
+    running.clock.now = datetime(2026, 3, 10, 23, 59, 59, 900_000, tzinfo=UTC)
     await running.open()
     running.process.use(ACME, "accepted", 5)
-    running.clock.now += timedelta(milliseconds=20)
+    running.clock.now += timedelta(milliseconds=200)
     reader = Store.open_to_read(running.config.path)
     await until(lambda: [row.day for row in reader.rows(EVER)] == [DAY])
     running.process.use(ACME, "accepted", 6)

@@ -27,8 +27,9 @@ from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
-from gateway.usage.usage import Sources, Usage, UsageError
+from gateway.usage.usage import Sources, Usage
 
 log = structlog.get_logger(__name__)
 

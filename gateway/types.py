@@ -46,6 +46,10 @@ class LaneCounters:
     duration_count: int = 0
 
 
+class UsageError(Exception):
+    """Usage cannot be kept or read; the message says why and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
     """Whose usage of which days, both ends included. `tenant` None: everybody's."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from aiohttp import web
 
 from gateway.admin.auth import Viewer
-from gateway.types import UsageQuery
+from gateway.types import UsageError, UsageQuery
 
 _PARAMETERS = ("tenant", "from", "to", "format")
 _JSON, _CSV = "json", "csv"
@@ -29,7 +29,8 @@ class UsageSource(Protocol):
 
 
 async def usage_page(request: web.Request, viewer: Viewer, source: UsageSource) -> web.Response:
-    """The usage that `viewer` may see. Raises HTTPNotFound, HTTPBadRequest, HTTPForbidden."""
+    """The usage that `viewer` may see. Raises HTTPNotFound, HTTPBadRequest, HTTPForbidden,
+    HTTPServiceUnavailable."""
     if not source.kept:
         raise web.HTTPNotFound(text="usage is not kept; add usage.path to the configuration\n")
     query, form = _parse(request)
@@ -41,6 +42,8 @@ async def usage_page(request: web.Request, viewer: Viewer, source: UsageSource) 
         report = await source.report(query)
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
+    except UsageError as error:
+        raise web.HTTPServiceUnavailable(text=f"{error}\n") from None
     # A large answer takes a while to put into words, and delivery must not wait for it.
     if form == _CSV:
         response = web.Response(text=await asyncio.to_thread(report.to_csv), content_type="text/csv")

@@ -10,9 +10,9 @@ import typer
 
 from gateway.config.loader import load
 from gateway.config.problems import ConfigError
-from gateway.types import UsageQuery
+from gateway.types import UsageError, UsageQuery
 from gateway.usage.report import Report
-from gateway.usage.store import Store, UsageError
+from gateway.usage.store import Store
 from gateway.usage.usage import make_report, tariff_of
 
 if TYPE_CHECKING:

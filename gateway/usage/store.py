@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from gateway.types import Signal, UsageQuery
+from gateway.types import Signal, UsageError, UsageQuery
 from gateway.usage.meter import Amounts, Meter, Readings
 
 FORMAT_VERSION = 1
@@ -36,10 +36,6 @@ INSERT INTO rejected VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (day, tenant, signal, reason) DO UPDATE SET items = items + excluded.items
 """
 _WITHIN = "day BETWEEN ? AND ? AND (? IS NULL OR tenant = ?)"
-
-
-class UsageError(Exception):
-    """Usage cannot be kept or read; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

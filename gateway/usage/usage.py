@@ -14,12 +14,10 @@ import orjson
 import structlog
 
 from gateway.config.models import Usage as UsageConfig
-from gateway.types import Lane, LaneCounters, UsageQuery
+from gateway.types import Lane, LaneCounters, UsageError, UsageQuery
 from gateway.usage.meter import Readings, joined, read_delivery, read_intake, used_since
 from gateway.usage.report import Month, Report, Tariff
-from gateway.usage.store import Store, UsageError
-
-__all__ = ["Usage", "UsageError"]
+from gateway.usage.store import Store
 
 log = structlog.get_logger(__name__)
 

@@ -25,11 +25,11 @@ from gateway.admin.metrics import DaemonState
 from gateway.audit.audit import Audit
 from gateway.config.models import Admin, AdminToken, Price
 from gateway.config.models import Usage as UsageConfig
-from gateway.types import MAX_TENANTS, Lane, LaneCounters, Signal, UsageQuery
+from gateway.types import MAX_TENANTS, Lane, LaneCounters, Signal, UsageError, UsageQuery
 from gateway.usage.meter import Amounts, Meter
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.report import Month, Report, Tariff
-from gateway.usage.store import DayUsage, Store, UsageError
+from gateway.usage.store import DayUsage, Store
 from gateway.usage.usage import MAX_ROWS, Recorder, Sources, Usage, UsageStats
 
 DAY = date(2026, 3, 10)
@@ -412,6 +412,16 @@ async def test_an_answer_that_would_be_too_large_is_400(running: Running, monkey
     assert status == 400
     assert "ask for fewer days, or for one tenant" in body
     assert MAX_ROWS > 1
+
+
+async def test_a_database_that_cannot_be_read_is_503_with_a_sentence(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_arguments: object, **_options: object) -> list[DayUsage]:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Store, "rows", failing)
+    assert await running.get() == (503, "the usage database cannot be read: disk I/O error\n")
 
 
 async def test_metrics_show_today_and_a_tenant_its_own(running: Running) -> None:

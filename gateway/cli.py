@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -64,7 +64,7 @@ def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
 @app.command(epilog="Example:  gateway check -c config/gateway.yaml --format json")
 def check(
     config: ConfigFile = Path("config/gateway.yaml"),
-    format: Annotated[str, typer.Option(help="text, or json: one problem a line.")] = "text",  # noqa: A002
+    format: Annotated[Literal["text", "json"], typer.Option(help="json: one problem a line.")] = "text",  # noqa: A002
     deny_warnings: Annotated[bool, typer.Option("--deny-warnings", help="Treat warnings as errors.")] = False,
 ) -> None:
     """Say everything that is wrong with a configuration, with file, line and what to do. Exit code 0 or 2."""
@@ -152,9 +152,10 @@ def audit_keygen(
 @app.command(epilog="Example:  gateway send traces --key $KEY --count 10 --items 100")
 def send(
     signal: Annotated[str, typer.Argument(help="traces, metrics or logs.")] = "traces",
-    endpoint: Annotated[str, typer.Option(envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Of the gateway.")] = (
-        "http://127.0.0.1:4317"
-    ),
+    endpoint: Annotated[
+        str | None,
+        typer.Option(envvar="OTEL_EXPORTER_OTLP_ENDPOINT", help="Of the gateway; by default port 4317 or 4318 here."),
+    ] = None,
     protocol: Annotated[str, typer.Option(help="grpc or http.")] = "grpc",
     key: Annotated[str | None, typer.Option(envvar="GATEWAY_KEY", help="An API key.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Requests.")] = 1,

@@ -192,6 +192,9 @@ class Daemon:
         config = config.model_copy(
             update={
                 "listen": self.config.listen,
+                "admin": config.admin.model_copy(
+                    update={name: getattr(self.config.admin, name) for name in ("address", "tls")}
+                ),
                 "queue": config.queue.model_copy(
                     update={name: getattr(self.config.queue, name) for name in ("dir", "ack", "max_bytes")}
                 ),
@@ -265,7 +268,8 @@ def _bind(address: str, key: str) -> socket.socket:
     try:
         return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # create_server repeats the address in its own words.
+        reason = (error.strerror or str(error)).lower().partition(" (while attempting")[0]
         raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
 
 

@@ -61,7 +61,11 @@ def render_json(_logger: Any, _method: str, event: Event) -> str:
         "message": event.get("event"),
         "metadata": {key: value for key, value in event.items() if key not in _FIXED and key != "event"},
     }
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Text that is no Unicode, a number beyond 64 bits, a key of a strange type: better changed than not logged.
+        return orjson.dumps(_plain(line)).decode()
 
 
 def redact(_logger: Any, _method: str, event: Event) -> Event:
@@ -74,7 +78,23 @@ def redact(_logger: Any, _method: str, event: Event) -> Event:
 def _redacted(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {inner: _redacted(str(inner), item) for inner, item in value.items()}
-    return REDACTED if _SECRET_NAME.search(key) and value is not None else value
+    if _SECRET_NAME.search(key) and value is not None:
+        return REDACTED
+    return [_redacted(key, item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """Only what every JSON writer knows."""
+    if isinstance(value, dict):
+        return {_text(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    number = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
+    return value if value is None or number else _text(value)
+
+
+def _text(value: Any) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
 
 
 def _format_exception(_logger: Any, _method: str, event: Event) -> Event:

@@ -47,10 +47,13 @@ impl Chunk {
         let length = isize::try_from(bytes.len())?;
         // SAFETY: the class is frozen, so the vector neither moves nor changes while the view, which holds a reference to
         // `slf`, lives; the view is marked read-only.
-        let status = unsafe {
-            ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr().cast_mut().cast(), length, 1, flags)
-        };
-        if status == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+        let status =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr().cast_mut().cast(), length, 1, flags) };
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
     }
 }
 

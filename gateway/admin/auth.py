@@ -1,7 +1,6 @@
 """Who may look: bearer tokens, basic users and client certificates of the admin port."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import time
@@ -32,7 +31,8 @@ class _Credential:
 
 
 def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    # A header may hold any bytes; those that are not UTF-8 come as surrogates.
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
 
 
 class Gatekeeper:
@@ -67,7 +67,7 @@ class Gatekeeper:
             case "basic":
                 try:
                     decoded = base64.b64decode(value, validate=True).decode()
-                except (binascii.Error, UnicodeDecodeError):
+                except ValueError:
                     return None
                 return _find(self._basic, decoded)
         return None

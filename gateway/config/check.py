@@ -123,6 +123,20 @@ def _identity(loaded: Loaded) -> Iterator[Problem]:
         if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
             path = ("identity", index, "anonymous", "tenant")
             yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")
+    yield from _oidc(loaded)
+
+
+def _oidc(loaded: Loaded) -> Iterator[Problem]:
+    issuers: set[str] = set()
+    for index, provider in enumerate(loaded.config.identity):
+        if provider.oidc is None:
+            continue
+        path = ("identity", index, "oidc")
+        if provider.oidc.issuer in issuers:
+            # A token's `iss` chooses who verifies it: a second provider of one issuer would never be asked.
+            yield loaded.problem((*path, "issuer"), "this issuer stands here already; one provider takes its tokens")
+        issuers.add(provider.oidc.issuer)
+        yield from _ca(loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file)
 
 
 def _folders(loaded: Loaded) -> Iterator[Problem]:

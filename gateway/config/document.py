@@ -105,13 +105,14 @@ class _Builder:
     def mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         result: dict[str, Any] = {}
         first_seen: dict[str, Place] = {}
+        merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.complain("a key must be plain text", key_node, path)
                 continue
             key = key_node.value
-            if key == "<<" and key_node.style is None:
-                self.merge(result, value_node, path)
+            if key == "<<" and key_node.style not in ("'", '"'):
+                merged.append(value_node)
                 continue
             if key in first_seen:
                 self.complain(
@@ -121,8 +122,11 @@ class _Builder:
                 )
                 continue
             first_seen[key] = _place(key_node)
-            self.places[(*path, key)] = _place(key_node)
+            self.places.setdefault((*path, key), _place(key_node))
             result[key] = self.build(value_node, (*path, key))
+        for source in merged:
+            # Last, so that a key given here keeps its value and its place.
+            self.merge(result, source, path)
         return result
 
     def merge(self, result: dict[str, Any], node: yaml.Node, path: KeyPath) -> None:

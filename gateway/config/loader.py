@@ -16,7 +16,6 @@ from gateway.config.problems import ConfigError, Problem, dotted
 
 # Keys that users of such software look for, and where they stand here or when they come.
 _LATER = {
-    "oidc": "OIDC comes with a later release; use api_key",
     "mtls": "identity by client certificate comes with a later release; use api_key",
     "tail": "tail sampling comes with a later release; use ratio",
     "active_series": "the series quota comes with a later release",
@@ -72,16 +71,17 @@ def load_text(text: str, file: Path) -> Loaded:
 def _explain(detail: ErrorDetails, document: Document, file: Path) -> Problem:
     """One of pydantic's findings in our words; never with the value, which may be a secret."""
     # A discriminated union puts its tag into the location; only what stands in the document is kept.
-    path = _real_path(detail["loc"], document.value)
+    path = _real_path(detail["loc"], document.value, missing=detail["type"] == "missing")
     place = document.place(path)
     return Problem(file, place.line, place.column, dotted(path), _message(detail, path))
 
 
-def _real_path(location: tuple[int | str, ...], value: Any) -> KeyPath:
+def _real_path(location: tuple[int | str, ...], value: Any, *, missing: bool) -> KeyPath:
+    """What of `location` stands in the document; of something `missing`, also the key that does not."""
     path: KeyPath = ()
     for position, key in enumerate(location):
-        last = position == len(location) - 1
-        if isinstance(value, dict) and (key in value or last):
+        wanted = missing and position == len(location) - 1
+        if isinstance(value, dict) and (key in value or wanted):
             path, value = (*path, key), value.get(key)
         elif isinstance(value, list) and isinstance(key, int) and key < len(value):
             path, value = (*path, key), value[key]

@@ -1,5 +1,6 @@
 """Quantities as people write them: `64MiB`, `200ms`."""
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -26,7 +27,10 @@ def _parse(value: Any, units: dict[str, Any], example: str) -> float:
     match = _QUANTITY.fullmatch(str(value))
     if match is None or (unit := match[2].lower()) not in units:
         raise ValueError(f"write a value like {example}; the units are {', '.join(name for name in units if name)}")
-    return float(match[1]) * float(units[unit])
+    quantity = float(match[1]) * float(units[unit])
+    if not math.isfinite(quantity):
+        raise ValueError(f"write a value like {example}; this one is too large")
+    return quantity
 
 
 def parse_bytes(value: Any) -> int:

@@ -150,7 +150,8 @@ class Delivery:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._committer is not None:
-            self._committer.cancel()
+            # A thread cannot be cancelled: the commit under way ends, and its batches are acknowledged.
+            self._work.set()
             await asyncio.gather(self._committer, return_exceptions=True)
         try:
             await self._spill(list(self._lines.values()))
@@ -240,8 +241,8 @@ class Delivery:
             self._close_gate("the queue is full")
 
     async def _commit_forever(self) -> None:
-        """One commit after another; each takes everything that came during the last."""
-        while True:
+        """One commit after another, until the end; each takes everything that came during the last."""
+        while self._arrivals or not self._closing:
             await self._work.wait()
             self._work.clear()
             arrivals, self._arrivals = self._arrivals, []

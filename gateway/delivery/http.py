@@ -40,12 +40,7 @@ class HttpSender:
         self._config = config
         self._timeout = aiohttp.ClientTimeout(total=config.timeout)
         self._ssl = client_ssl(config.tls)
-        self._headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-        if config.bearer_token is not None:
-            self._headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"
-        if config.basic_auth is not None:
-            password = config.basic_auth.password.get_secret_value()
-            self._headers["Authorization"] = aiohttp.encode_basic_auth(config.basic_auth.username, password)
+        self._headers = request_headers(config)
 
     async def post(
         self,
@@ -71,15 +66,21 @@ class HttpSender:
                 ssl=self._ssl,
                 allow_redirects=False,
             ) as response:
-                return judge(
-                    HttpAnswer(response.status, response.headers, await response.content.read(_MAX_ANSWER_BYTES))
-                )
+                return judge(HttpAnswer(response.status, response.headers, await _beginning(response.content)))
         except TimeoutError:
             return Retry("timeout")
         except aiohttp.ClientSSLError:
             return Retry("tls_error")
         except (aiohttp.ClientError, OSError):
             return Retry("connection_error")
+
+
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """The body up to the bound; one `read` returns no more than has arrived."""
+    body = b""
+    while len(body) < _MAX_ANSWER_BYTES and (piece := await content.read(_MAX_ANSWER_BYTES - len(body))):
+        body += piece
+    return body
 
 
 class _Parts(aiohttp.Payload):
@@ -95,6 +96,17 @@ class _Parts(aiohttp.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         for part in self._value:
             await writer.write(memoryview(part))
+
+
+def request_headers(config: NetworkDestination) -> dict[str, str]:
+    """What the configuration adds to every request: headers, then the credential."""
+    headers = {name: value.get_secret_value() for name, value in config.headers.items()}
+    if config.bearer_token is not None:
+        headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"
+    if config.basic_auth is not None:
+        password = config.basic_auth.password.get_secret_value()
+        headers["Authorization"] = aiohttp.encode_basic_auth(config.basic_auth.username, password)
+    return headers
 
 
 async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from gateway.config.models import OtlpDestination
+from gateway.delivery.http import request_headers
 from gateway.delivery.otlp_status import rejected_items, retry_delay_s
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
 from gateway.delivery.record import Part
@@ -56,9 +57,7 @@ class OtlpGrpc:
         self._timeout = config.timeout
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._tenant_header = config.tenant_header.lower() if config.tenant_header else None
-        self._metadata = tuple((name.lower(), value.get_secret_value()) for name, value in config.headers.items())
-        if config.bearer_token is not None:
-            self._metadata += (("authorization", f"Bearer {config.bearer_token.get_secret_value()}"),)
+        self._metadata = tuple((name.lower(), value) for name, value in request_headers(config).items())
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         body = b"".join(parts)

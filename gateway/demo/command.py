@@ -45,13 +45,10 @@ async def _demo(console: Console, seconds: float, keep: bool) -> int:
 
     with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
         sink = Sink()
-        await sink.start()
+        gateway: DemoGateway | None = None
         try:
+            await sink.start()
             gateway = await start_gateway(Path(folder), sink.http_url, sink.grpc_url)
-        except RuntimeError as error:
-            console.print(str(error), style="red")
-            return 1
-        try:
             console.print(
                 f"gateway on {gateway.grpc} (gRPC) and {gateway.http} (HTTP) · backends on {sink.http_url} · "
                 f"globex may send {GLOBEX_LOGS_PER_SECOND} log lines a second"
@@ -62,10 +59,15 @@ async def _demo(console: Console, seconds: float, keep: bool) -> int:
             if keep:
                 console.print("everything keeps running; Ctrl-C stops it")
                 await asyncio.Event().wait()
+        except (RuntimeError, OSError) as error:
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
+            return 1
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                gateway.process.terminate()
-            await gateway.process.wait()
+            if gateway is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    gateway.process.terminate()
+                await gateway.process.wait()
+            # A gRPC server that is left to the garbage collector complains about the loop that is gone.
             await sink.stop()
     return 0 if ok else 1
 

@@ -1,6 +1,7 @@
 """The demo's gateway: a configuration made up on the spot, and the real daemon run on it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -23,7 +24,7 @@ destinations:
   prometheus: {{type: remote_write, url: {http}/api/v1/write, retry: {retry}}}
   loki: {{type: loki, url: {http}/loki/api/v1/push, tenant_header: X-Scope-OrgID, retry: {retry}}}
   jaeger: {{type: otlp, endpoint: {grpc}, protocol: grpc, retry: {retry}}}
-queue: {{dir: {folder}/queue, max_bytes: 256MiB, ack: durable}}
+queue: {{dir: {queue}, max_bytes: 256MiB, ack: durable}}
 defaults:
   routes: {{traces: [jaeger], metrics: [prometheus], logs: [loki]}}
   mask: {{detectors: [email, credit_card]}}
@@ -50,7 +51,10 @@ class DemoGateway:
 
 
 async def start_gateway(folder: Path, sink_http: str, sink_grpc: str) -> DemoGateway:
-    """Run `gateway run` and wait until it listens. Raises RuntimeError with what it said if it does not."""
+    """Run `gateway run` and wait until it listens. Raises RuntimeError with what it said if it does not.
+
+    Only a gateway that is returned runs on.
+    """
     keys = {tenant: new_key() for tenant in TENANTS}
     token = secrets.token_urlsafe(24)
     path = folder / "gateway.yaml"
@@ -59,7 +63,7 @@ async def start_gateway(folder: Path, sink_http: str, sink_grpc: str) -> DemoGat
             token=token,
             http=sink_http,
             grpc=sink_grpc,
-            folder=folder,
+            queue=json.dumps(str(folder / "queue")),
             quota=GLOBEX_LOGS_PER_SECOND,
             retry="{initial: 100ms, max: 500ms}",
             **keys,
@@ -70,11 +74,40 @@ async def start_gateway(folder: Path, sink_http: str, sink_grpc: str) -> DemoGat
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", "run", "-c", str(path), stdout=out, stderr=out, env=dict(os.environ)
         )
-    deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
-    while asyncio.get_running_loop().time() < deadline and process.returncode is None:
-        for line in log.read_text().splitlines():
-            if line.startswith("{") and (event := json.loads(line))["message"] == "listening":
-                where = event["metadata"]
-                return DemoGateway(process, keys, token, where["grpc"], where["http"], where["admin"], path)
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            where = await _listening(process, log)
+    except TimeoutError:
+        await _kill(process)
+        raise RuntimeError(f"the gateway did not start in {_START_TIMEOUT_S:g} s:\n{_end(log)}") from None
+    except BaseException:
+        await _kill(process)
+        raise
+    return DemoGateway(process, keys, token, where["grpc"], where["http"], where["admin"], path)
+
+
+async def _listening(process: asyncio.subprocess.Process, log: Path) -> dict[str, str]:
+    """The addresses that the gateway logs. Raises RuntimeError if it ends before."""
+    while process.returncode is None:
+        if where := _addresses(log):
+            return where
         await asyncio.sleep(0.05)
-    raise RuntimeError(f"the gateway did not start:\n{log.read_text()[-2000:]}")
+    raise RuntimeError(f"the gateway did not start:\n{_end(log)}")
+
+
+def _addresses(log: Path) -> dict[str, str] | None:
+    for line in log.read_text().splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("\n") and (event := json.loads(line))["message"] == "listening":
+            where: dict[str, str] = event["metadata"]
+            return where
+    return None
+
+
+def _end(log: Path) -> str:
+    return log.read_text()[-2000:].rstrip()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -1,5 +1,6 @@
 """`gateway send`."""
 
+import http.client
 import os
 import sys
 import urllib.error
@@ -24,14 +25,19 @@ _METHODS = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
+_ENDPOINTS = {"grpc": "http://127.0.0.1:4317", "http": "http://127.0.0.1:4318"}
 _TIMEOUT_S = 30.0
 
 
-def run(signal: str, endpoint: str, protocol: str, key: str | None, count: int, items: int, pii: bool) -> int:
-    """Send `count` requests of `items` items; 0 if all were accepted, 1 if not, 2 if it cannot be tried."""
+def run(signal: str, endpoint: str | None, protocol: str, key: str | None, count: int, items: int, pii: bool) -> int:
+    """Send `count` requests of `items` items; 0 if all were accepted, 1 if not, 2 if it cannot be tried.
+
+    `endpoint` None: a gateway with its default ports, on this machine.
+    """
     if signal not in _BUILDERS or protocol not in ("grpc", "http"):
         print("signal is traces, metrics or logs; protocol is grpc or http", file=sys.stderr)
         return 2
+    endpoint = endpoint or _ENDPOINTS[protocol]
     headers = _headers(key)
     payload = _BUILDERS[signal](items, pii)
     answers: Counter[str] = Counter()
@@ -59,7 +65,7 @@ Send = Callable[[bytes], tuple[str, int]]
 
 
 def _grpc_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
-    url = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+    url = urlsplit(_with_scheme(endpoint))
     secure = url.scheme == "https"
     channel = (
         grpc.secure_channel(url.netloc, grpc.ssl_channel_credentials()) if secure else grpc.insecure_channel(url.netloc)
@@ -78,7 +84,7 @@ def _grpc_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
 
 
 def _http_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
-    url = f"{endpoint.rstrip('/')}/v1/{signal}"
+    url = f"{_with_scheme(endpoint).rstrip('/')}/v1/{signal}"
 
     def send(payload: bytes) -> tuple[str, int]:
         request = urllib.request.Request(  # noqa: S310 - the user's own URL
@@ -89,10 +95,14 @@ def _http_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
                 return "OK", rejected_items(response.read())
         except urllib.error.HTTPError as error:
             return _refused(f"HTTP {error.code}", error.reason, retry_delay_s(error.read())), 0
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, http.client.HTTPException) as error:
             return _refused("no answer", str(getattr(error, "reason", error)), None), 0
 
     return send
+
+
+def _with_scheme(endpoint: str) -> str:
+    return endpoint if "//" in endpoint else f"http://{endpoint}"
 
 
 def _refused(code: str, message: str, delay_s: float | None) -> str:

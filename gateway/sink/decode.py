@@ -1,11 +1,14 @@
 """Requests of the three backends' protocols into arrivals."""
 
+import json
 import re
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cramjam
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -14,11 +17,46 @@ from gateway.sink.proto import loki_push_pb2, remote_write_1_pb2, remote_write_2
 from gateway.sink.received import Arrival, Received
 
 _LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"(?:,\s*|$)')
+_HEX_IDS = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
+_ENCODINGS: dict[str, Callable[[bytes], Any]] = {
+    "": bytes,
+    "identity": bytes,
+    "gzip": cramjam.gzip.decompress,
+    "zstd": cramjam.zstd.decompress,
+    "snappy": cramjam.snappy.decompress_raw,
+}
 
 
-def unsnappy(body: bytes) -> bytes:
-    """Undo snappy's block format."""
-    return bytes(cramjam.snappy.decompress_raw(body))
+def decompress(encoding: str, body: bytes) -> bytes:
+    """Undo a Content-Encoding; `snappy` is its block format. Raises ValueError."""
+    if encoding not in _ENCODINGS:
+        raise ValueError(f"unknown encoding {encoding}")
+    try:
+        return bytes(_ENCODINGS[encoding](body))
+    except cramjam.DecompressionError as error:
+        raise ValueError(str(error)) from error
+
+
+def otlp_json(body: bytes, message: Message) -> Message:
+    """OTLP/JSON, which is ProtoJSON but for its ids, which are hexadecimal. Raises ValueError."""
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")  # noqa: TRY004 - as for every other body that cannot be read
+    try:
+        return ParseDict(_with_base64_ids(value), message, ignore_unknown_fields=True)
+    except (ParseError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _with_base64_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: b64encode(bytes.fromhex(inner)).decode()
+            if name in _HEX_IDS and isinstance(inner, str)
+            else _with_base64_ids(inner)
+            for name, inner in value.items()
+        }
+    return [_with_base64_ids(inner) for inner in value] if isinstance(value, list) else value
 
 
 def remote_write_1(body: bytes, header_tenant: str | None, received: Received) -> None:

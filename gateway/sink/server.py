@@ -1,6 +1,5 @@
 """The sink's servers: remote write 1 and 2, Loki push and OTLP over HTTP on one port, OTLP/gRPC on another."""
 
-import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import grpc
 import grpc.aio
 from aiohttp import web
-from google.protobuf.json_format import Parse
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
@@ -68,20 +66,25 @@ class Sink:
     stop = pause
 
     async def resume(self) -> None:
-        """Listen on the same ports again."""
+        """Listen on the same ports again. Raises OSError."""
+        for port in (self.http_port, self.grpc_port):
+            _require_free(self.host, port)
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.router.add_get("/", self._summary)
         app.router.add_post("/api/v1/write", self._remote_write)
         app.router.add_post("/loki/api/v1/push", self._loki)
         app.router.add_post("/v1/{signal}", self._otlp_http)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        # aiohttp knows zstd on some machines only, so encodings are undone here.
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, auto_decompress=False)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.http_port, reuse_address=True).start()
-        self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", _MAX_BODY_BYTES)])
+        # Without so_reuseport, no second sink takes a part of what comes.
+        self._grpc = grpc.aio.server(
+            options=[("grpc.max_receive_message_length", _MAX_BODY_BYTES), ("grpc.so_reuseport", 0)]
+        )
         for signal, service in _GRPC_SERVICES.items():
             self._grpc.add_generic_rpc_handlers((self._grpc_handler(signal, service),))
-        if self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}") == 0:
-            raise OSError(f"cannot listen on {self.host}:{self.grpc_port}")
+        self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}")
         await self._grpc.start()
 
     async def _summary(self, _request: web.Request) -> web.Response:
@@ -99,7 +102,7 @@ class Sink:
         tenant = _tenant(request)
         headers: dict[str, str] = {}
         try:
-            plain = decode.unsnappy(body)
+            plain = decode.decompress("snappy", body)
             if "io.prometheus.write.v2.Request" in request.headers.get("Content-Type", ""):
                 samples, exemplars = decode.remote_write_2(plain, tenant, self.received)
                 headers = {
@@ -111,14 +114,15 @@ class Sink:
             else:
                 decode.remote_write_1(plain, tenant, self.received)
                 self._count("remote_write_1")
-        except (DecodeError, ValueError, IndexError, RuntimeError) as error:
+        except (DecodeError, ValueError, IndexError) as error:
             return self._bad("remote write", error)
         return web.Response(status=204, headers=headers)
 
     async def _loki(self, request: web.Request) -> web.Response:
         try:
-            decode.loki_push(decode.unsnappy(await request.read()), _tenant(request), self.received)
-        except (DecodeError, ValueError, RuntimeError) as error:
+            body = decode.decompress("snappy", await request.read())
+            decode.loki_push(body, _tenant(request), self.received)
+        except (DecodeError, ValueError) as error:
             return self._bad("loki", error)
         self._count("loki")
         return web.Response(status=204)
@@ -129,9 +133,9 @@ class Sink:
             raise web.HTTPNotFound
         message_type, take = kind
         try:
-            body = await request.read()
+            body = decode.decompress(request.headers.get("Content-Encoding", ""), await request.read())
             if request.content_type == "application/json":
-                message = Parse(body, message_type(), ignore_unknown_fields=True)
+                message = decode.otlp_json(body, message_type())
             else:
                 message = message_type.FromString(body)
             take(message, _tenant(request), self.received)
@@ -176,6 +180,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-async def serve_forever(sink: Sink, host: str, http_port: int, grpc_port: int) -> None:
-    await sink.start(host, http_port, grpc_port)
-    await asyncio.Event().wait()
+def _require_free(host: str, port: int) -> None:
+    """Raises OSError that names the port, which the servers' own errors do not all do."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from None

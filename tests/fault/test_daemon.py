@@ -80,7 +80,7 @@ def test_a_port_in_use_is_named_before_anything_listens(tmp_path: Path) -> None:
         config["listen"]["http"] = f"127.0.0.1:{taken.getsockname()[1]}"
         result = start_and_fail(tmp_path, config)
     assert result.returncode == 2
-    assert "(listen.http): address already in use" in result.stderr
+    assert '(listen.http): address already in use"' in result.stderr
     assert '"listening"' not in result.stderr
 
 
@@ -214,6 +214,21 @@ def test_a_bad_reload_leaves_the_old_configuration_and_says_why(tmp_path: Path) 
         assert "did you mean api_keys?" in text
         assert gateway.total("gateway_config_last_reload_successful") == 0
         assert send_http(gateway, traces().SerializeToString(), headers=ACME).code == "OK"
+
+
+def test_a_reload_says_each_time_what_changes_at_the_next_start_only(tmp_path: Path) -> None:
+    config = base_config(tmp_path)
+    with run_gateway(tmp_path, config) as gateway:
+        config["admin"]["address"] = "127.0.0.1:9464"
+        config["listen"]["http"] = "127.0.0.1:4318"
+        config["queue"]["max_bytes"] = "128MiB"
+        gateway.config_path.write_text(yaml.safe_dump(config))
+        for _ in range(2):
+            status, text = reload(gateway)
+            assert status == 200
+            assert [line.split()[0] for line in text.splitlines()] == ["listen", "admin.address", "queue.max_bytes"]
+        assert gateway.total("gateway_queue_capacity_bytes") == 256 << 20
+        assert gateway.total("gateway_config_last_reload_successful") == 1
 
 
 def test_metrics_are_for_those_who_may_and_tenants_see_their_own(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,10 +104,12 @@ class Jaeger:
 
 
 @contextmanager
-def run_prometheus(folder: Path) -> Iterator[Prometheus]:
+def run_prometheus(folder: Path, otlp: Mapping[str, Any] | None = None) -> Iterator[Prometheus]:
+    """Prometheus that scrapes nothing; `otlp` is that section of its configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     config = folder / "prometheus.yml"
-    config.write_text("global: {scrape_interval: 1h}\n")
+    config.write_text(json.dumps({"global": {"scrape_interval": "1h"}, "otlp": otlp or {}}))
     command = [
         binary("prometheus"),
         f"--config.file={config}",

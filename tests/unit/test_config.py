@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,9 +12,13 @@ from gateway.config.loader import load_text
 from gateway.config.problems import ConfigError
 from gateway.config.schema import json_schema
 from gateway.daemon import try_policy
+from tests.support.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 TENANT = "destinations: {d: {type: file, path: /tmp/x}}\ntenants: {acme: {}}\n"
+LOKI = "tenants: {acme: {}}\ndestinations: {l: {type: loki, url: 'http://l/push', "
+OTLP = "tenants: {acme: {}}\ndestinations: {j: {type: otlp, endpoint: 'http://j:4317', "
+OIDC = TENANT + "identity: [{oidc: {audience: gateway, %s}}]"
 FILE = Path("gateway.yaml")
 
 
@@ -32,7 +37,26 @@ BAD = [
     (TENANT + "listn: {}", "gateway.yaml:3:1 listn: unknown key; did you mean listen?"),
     (TENANT + "batch: {max_age: 3 parsecs}", "batch.max_age: write a value like 200ms, 5s or 1m"),
     (TENANT + "batch: {}\nbatch: {}", "gateway.yaml:4:1 batch: key 'batch' stands here again"),
-    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc: OIDC comes with a later release"),
+    (TENANT + "identity: [{mtls: {}}]", "identity[0].mtls: identity by client certificate comes with a later release"),
+    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, oidc, anonymous"),
+    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc.issuer: it is missing"),
+    (OIDC % "issuer: http://sso.example/realms/a", "is not https, so anybody on the way could make tokens"),
+    (OIDC % "issuer: https://sso.example, jwks_url: http://10.0.0.1/keys", "http://10.0.0.1/keys is not https"),
+    (OIDC % "issuer: http://127.0.0.1.example/a", "is not https"),
+    (OIDC % "issuer: https://user:secret@sso.example", "identity[0].oidc.issuer: write a URL"),
+    (OIDC % "issuer: https://sso.example, algorithms: [none]", "algorithms[0]: must be one of 'RS256'"),
+    (OIDC % "issuer: https://sso.example, algorithms: [HS256]", "algorithms[0]: must be one of 'RS256'"),
+    (OIDC % "issuer: https://sso.example, algorithms: []", "algorithms: tuple should have at least 1 item"),
+    (OIDC % "issuer: https://sso.example, tenant_pattern: '/tenants/.*'", "put the tenant's name, and nothing else"),
+    (OIDC % "issuer: https://sso.example, tenant_pattern: '('", "it is not a regular expression: missing )"),
+    (OIDC % "issuer: https://sso.example, scopes: {spans: x}", "scopes"),
+    (OIDC % "issuer: https://sso.example, leeway: 1h", "leeway: input should be less than or equal to 300"),
+    (OIDC % "issuer: https://sso.example, refresh: 2h, max_stale: 1h", "max_stale must be at least refresh"),
+    (OIDC % "issuer: https://sso.example, ca_file: /no/such.crt", "oidc.ca_file: cannot read /no/such.crt"),
+    (
+        TENANT + "identity: [{oidc: {issuer: https://a.b, audience: x}}, {oidc: {issuer: https://a.b, audience: y}}]",
+        "identity[1].oidc.issuer: this issuer stands here already",
+    ),
     (TENANT + "identity: [{anonymous: {tenant: nobody}}]", "identity[0].anonymous.tenant: there is no tenant nobody"),
     (TENANT + "defaults: {routes: {traces: [x]}}", "defaults.routes.traces[0]: there is no destination x"),
     (
@@ -43,6 +67,60 @@ BAD = [
         "destinations: {p: {type: remote_write, url: 'http://u:secret@p/w'}}\ntenants: {a: {}}",
         "credentials go into basic_auth or bearer_token",
     ),
+    (
+        LOKI + "basic_auth: {username: 'a:b', password: secret}}}",
+        "username: a user name of basic authentication holds no",
+    ),
+    (
+        LOKI + "headers: {x: 'a sécret'}}}",
+        "destinations.l.headers.x: a header's value is one line of printable ASCII",
+    ),
+    (
+        LOKI + 'bearer_token: "a secret\\n"}}',
+        "destinations.l.bearer_token: a header's value is one line of printable ASCII",
+    ),
+    (LOKI + "headers: {'x y': secret}}}", "destinations.l.headers.x y: "),
+    (LOKI + "tenant_header: 'x:'}}", "destinations.l.tenant_header: string should match pattern"),
+    (
+        OTLP + "tls: {insecure_skip_verify: true}}}",
+        "destinations.j: gRPC verifies every certificate; name tls.ca_file, or use protocol: http",
+    ),
+    (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
+    (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
+    (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
+    (TENANT + "listen: {max_inflight_bytes: 1MiB}", "max_inflight_bytes must be at least max_request_bytes"),
+    (
+        TENANT + "batch: {max_bytes: %s}" % ("9" * 400),
+        "batch.max_bytes: write a value like 64MiB; this one is too large",
+    ),
+    (TENANT + "defaults: {quotas: {logs: {burst: 5}}}", "defaults.quotas.logs.burst: burst needs items_per_second"),
+    (
+        TENANT + "defaults: {quotas: {logs: {burst_bytes: 5}}}",
+        "defaults.quotas.logs.burst_bytes: burst_bytes needs bytes_per_second",
+    ),
+    (TENANT + "defaults: {relabel: {logs: [{action: lowercase}]}}", "action lowercase needs target_label"),
+    (
+        TENANT + "defaults: {relabel: {logs: [{action: labeldrop, regex: a, target_label: b}]}}",
+        "action labeldrop takes regex only, not target_label",
+    ),
+    (
+        TENANT + "defaults: {relabel: {logs: [{action: keepequal, target_label: b, regex: a}]}}",
+        "action keepequal compares labels and takes no regex",
+    ),
+    (
+        "destinations: {d: {type: file, path: /tmp/x}}\ntenants:\n  a: {api_keys: [{id: k, sha256: &h '%s'}]}\n"
+        "  b: {api_keys: [{id: k, sha256: *h}]}" % ("a" * 64),
+        "tenants.b.api_keys[0].sha256: key k of a has the same hash; every key is one tenant's",
+    ),
+    ("destinations: {l: {type: loci, url: x}}\ntenants: {a: {}}", "destinations.l: unknown type; one of"),
+    ("destinations: {l: {url: x}}\ntenants: {a: {}}", "destinations.l: type is missing: one of"),
+    ("destinations: {l: {type: loki}}\ntenants: {a: {}}", "gateway.yaml:1:16 destinations.l.url: it is missing"),
+    ("tenants: {a: {}}", "gateway.yaml:1:1 destinations: it is missing"),
+    ("destinations: [a]\ntenants: {a: {}}", "destinations: must be a mapping (key: value)"),
+    (TENANT + "admin: {tokens: 5}", "admin.tokens: must be a list"),
+    (TENANT + "admin: {tokens: [{name: a, token: 5}]}", "admin.tokens[0].token: must be text; put it in quotes"),
+    (TENANT + "queue: {ack: never}", "queue.ack: must be one of 'durable', 'memory'"),
+    ("destinations: {d: {type: file, path: x}}\ntenants: {'a|b': {}}", "a tenant's name is 1 to 150 of the characters"),
     (TENANT + "defaults: {sample: {traces: {ratio: 2}}}", "defaults.sample.traces.ratio: input should be less than"),
     (TENANT + "defaults: {relabel: {logs: [{action: hashmod, target_label: x}]}}", "hashmod needs a modulus above 0"),
     (TENANT + "admin: {tokens: [{name: x, token: '${env:NO_SUCH_VARIABLE}'}]}", "NO_SUCH_VARIABLE is not set"),
@@ -61,6 +139,42 @@ def test_each_mistake_is_named_with_its_place(text: str, expected: str) -> None:
     assert not any("secret" in problem for problem in found)
 
 
+TLS_FILES = [
+    ("{cert_file: a.crt, key_file: a.key, client_ca_file: authority.crt}", None),
+    ("{cert_file: no.crt, key_file: a.key}", "listen.tls.cert_file: cannot read no.crt: No such file or directory"),
+    ("{cert_file: a.crt, key_file: no.key}", "listen.tls.key_file: cannot read no.key: No such file or directory"),
+    ("{cert_file: a.crt, key_file: b.key}", "a.crt and b.key are not a certificate and its unencrypted key"),
+    ("{cert_file: a.key, key_file: a.crt}", "a.key and a.crt are not a certificate and its unencrypted key"),
+    ("{cert_file: a.crt, key_file: locked.key}", "a.crt and locked.key are not a certificate and its unencrypted key"),
+    ("{cert_file: a.crt, key_file: a.key, client_ca_file: a.key}", "tls.client_ca_file: a.key holds no CA certificate"),
+    ("{cert_file: a.crt, key_file: a.key, client_ca_file: no}", "tls.client_ca_file: cannot read no: No such file"),
+]
+
+
+@pytest.mark.parametrize(("tls", "expected"), TLS_FILES)
+def test_certificates_are_read_before_anything_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: str, expected: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    authority = Authority(tmp_path)
+    issued = authority.issue("a")
+    authority.issue("b")
+    (tmp_path / "locked.key").write_bytes(locked(issued.key_file))
+    found = problems(TENANT + "admin: {tokens: [{name: a, token: a}]}\nlisten: {tls: " + tls + "}")
+    assert len(found) == (0 if expected is None else 1), found
+    assert expected is None or expected in found[0]
+
+
+def locked(key_file: Path) -> bytes:
+    """The key, with a passphrase."""
+    key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"passphrase"),
+    )
+
+
 def test_values_mean_what_they_say() -> None:
     text = """
 destinations: {d: {type: file, path: /tmp/x, max_bytes: 10MiB}}
@@ -74,6 +188,15 @@ batch: {max_age: 250ms}
     assert config.tenants["no"].api_keys[0].id == "012"
     assert config.queue.max_bytes == 2 << 30
     assert config.batch.max_age == 0.25
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["issuer: https://sso.example/realms/a", "issuer: http://127.0.0.1:8080/realms/a", "issuer: http://localhost",
+     "issuer: 'http://[::1]:8080/a'", "issuer: http://sso.example, allow_http: true"],
+)  # fmt: skip
+def test_keys_come_over_tls_unless_they_need_not(issuer: str) -> None:
+    assert problems(OIDC % issuer) == problems(TENANT)
 
 
 def test_substitution_fills_scalars_and_shows_in_no_repr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

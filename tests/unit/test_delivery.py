@@ -2,21 +2,23 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import pytest
-from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from gateway.config.models import Config
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.outcome import retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import Lane, LaneCounters, Signal
+from tests.support.scripted import scripted
 
 LANE = Lane("acme", "backend", Signal.LOGS)
 
@@ -77,42 +79,11 @@ class SmallEngine:
         self.gates.append(reason)
 
 
-@dataclass
-class Backend:
-    """Answers with `script`, then with 204; an answer is a status, or a status with headers."""
-
-    script: list[Any] = field(default_factory=list)
-    bodies: list[bytes] = field(default_factory=list)
-    url: str = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.read())
-        answer = self.script.pop(0) if self.script else 204
-        status, headers = answer if isinstance(answer, tuple) else (answer, {})
-        return web.Response(status=status, headers=headers)
-
-
-@asynccontextmanager
-async def scripted(*script: Any) -> AsyncIterator[Backend]:
-    backend = Backend(list(script))
-    app = web.Application()
-    app.router.add_post("/push", backend.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-    backend.url = f"http://127.0.0.1:{port}/push"
-    try:
-        yield backend
-    finally:
-        await runner.cleanup()
-
-
-def config(folder: Path, url: str, **queue: Any) -> Config:
+def config(folder: Path, url: str, *, max_age: str | None = None, **queue: Any) -> Config:
+    retry = {"initial": "10ms", "max": "50ms", "max_age": max_age}
     return Config.model_validate(
         {
-            "destinations": {"backend": {"type": "loki", "url": url, "retry": {"initial": "10ms", "max": "50ms"}}},
+            "destinations": {"backend": {"type": "loki", "url": url, "retry": retry}},
             "queue": {"dir": str(folder / "queue"), "max_bytes": "4MiB", **queue},
             "tenants": {"acme": {}},
         }
@@ -136,7 +107,9 @@ async def deliver(settings: Config, batches: list[Batch], *, ends: Callable[[Lan
     await delivery.start()
     for batch in batches:
         engine.close_batch(batch)
-    await until(lambda: LANE in delivery.counters() and ends(delivery.counters()[LANE]))
+    items = sum(batch.items for batch in batches)
+    await until(lambda: delivery.counters().get(LANE, LaneCounters()).taken == items)
+    await until(lambda: ends(delivery.counters()[LANE]))
     await delivery.drain(2.0)
     counters = delivery.counters()[LANE]
     assert counters.taken + counters.resumed == counters.delivered + sum(counters.dropped.values()) + counters.queued
@@ -164,6 +137,55 @@ async def test_every_answer_of_loki_is_understood(
         )
         assert (counters.delivered, counters.dropped) == (delivered, dropped)
         assert len(backend.bodies) == requests
+
+
+async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path) -> None:
+    async with scripted((429, {"Retry-After": "0.4"}), 204) as backend:
+        started = time.monotonic()
+        await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
+        assert 0.4 <= time.monotonic() - started < 2
+        assert backend.bodies == [b"\x01\x00x"] * 2
+
+
+async def test_what_is_too_old_is_dropped_and_what_came_since_is_not(tmp_path: Path) -> None:
+    async with scripted(503, 429, 503) as backend:
+        batches = [Batch(1, b"old"), Batch(2, b"new", opened_at=time.time())]
+        settings = config(tmp_path, backend.url, max_age="20s")
+        counters = await deliver(settings, batches, ends=lambda counters: counters.queued == 0)
+        assert (counters.delivered, counters.dropped) == (10, {"too_old": 10})
+
+
+async def test_what_the_backend_rejects_of_a_request_is_dropped_and_the_rest_delivered(tmp_path: Path) -> None:
+    answer = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=3))
+    async with scripted((200, {}, answer.SerializeToString())) as backend:
+        settings = config(tmp_path, backend.url).model_dump(mode="json")
+        settings["destinations"]["backend"] = {"type": "otlp", "endpoint": backend.url, "protocol": "http"}
+        counters = await deliver(
+            Config.model_validate(settings), [Batch(1, b"x")], ends=lambda counters: counters.queued == 0
+        )
+        assert (counters.delivered, counters.dropped) == (7, {"rejected_by_backend": 3})
+
+
+async def test_a_stop_waits_for_the_commit_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, committing = DurableQueue.commit, threading.Event()
+
+    def slow_commit(*arguments: Any) -> int:
+        committing.set()
+        time.sleep(0.3)
+        return commit(*arguments)
+
+    monkeypatch.setattr(DurableQueue, "commit", slow_commit)
+    settings, engine = config(tmp_path, "http://127.0.0.1:9/push"), SmallEngine()
+    delivery = await Delivery.open(settings, engine=engine)
+    await delivery.start()
+    engine.close_batch(Batch(1, b"x"))
+    await until(committing.is_set)
+    await delivery.drain(0.05)
+    assert engine.acked == [1]
+    assert delivery.counters()[LANE].queued == 10
+    queue = DurableQueue(settings.queue.dir, settings.queue.max_bytes)
+    assert queue.backlog()[LANE].items == 10
+    queue.close()
 
 
 @pytest.mark.parametrize("ack", ["durable", "memory"])

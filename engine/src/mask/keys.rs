@@ -85,8 +85,8 @@ pub(super) struct Verdict {
     pub(super) clean: bool,
 }
 
-/// The keys of one request seen so far: the same few come with every item. Direct-mapped; a collision only costs the
-/// work of looking again.
+/// The keys of one request seen so far: the same few come with every item. A key has two places; a collision only costs
+/// the work of looking again.
 #[derive(Debug)]
 pub(super) struct KeyCache<'a> {
     slots: [Option<(&'a [u8], Verdict)>; SLOTS],
@@ -103,23 +103,28 @@ impl Default for KeyCache<'_> {
 impl<'a> KeyCache<'a> {
     #[inline]
     pub(super) fn verdict(&mut self, key: &'a [u8], keys: &SensitiveKeys) -> Verdict {
-        let slot = &mut self.slots[slot_of(key)];
-        match slot {
-            Some((known, verdict)) if *known == key => *verdict,
-            _ => {
-                let verdict = Verdict { sensitive: keys.contains(key), clean: false };
-                *slot = Some((key, verdict));
-                verdict
-            }
+        if let Some(known) = self.known(key) {
+            return *known;
         }
+        let verdict = Verdict { sensitive: keys.contains(key), clean: false };
+        let first = slot_of(key);
+        let slot = if self.slots[first].is_none() { first } else { first ^ 1 };
+        self.slots[slot] = Some((key, verdict));
+        verdict
     }
 
     pub(super) fn remember_clean(&mut self, key: &'a [u8]) {
-        if let Some((known, verdict)) = &mut self.slots[slot_of(key)] {
-            if *known == key {
-                verdict.clean = true;
-            }
+        if let Some(known) = self.known(key) {
+            known.clean = true;
         }
+    }
+
+    #[inline]
+    fn known(&mut self, key: &[u8]) -> Option<&mut Verdict> {
+        let first = slot_of(key);
+        let is_here = |slot: &Option<(&[u8], Verdict)>| matches!(slot, Some((known, _)) if *known == key);
+        let slot = if is_here(&self.slots[first]) { first } else { first ^ 1 };
+        self.slots[slot].as_mut().filter(|(known, _)| *known == key).map(|(_, verdict)| verdict)
     }
 }
 

@@ -12,7 +12,7 @@ mod keys;
 use self::detectors::{Census, Entry};
 use self::keys::{KeyCache, SensitiveKeys};
 use crate::otlp::edit::EditList;
-use crate::otlp::walk::{self, At, Fate, Number, Place, Visitor};
+use crate::otlp::walk::{self, At, Fate, Number, Place, Plain, Visitor};
 use crate::otlp::wire::{put_bytes_field, Field};
 use crate::otlp::{any_value, Malformed, Signal};
 use crate::policy::{self, MaskAction};
@@ -97,6 +97,21 @@ struct Masking<'m, 'a> {
 }
 
 impl Masking<'_, '_> {
+    /// Whether a text may hold anything to mask.
+    #[inline]
+    fn needs_search(&self, census: &Census) -> bool {
+        let json = census.quote && !self.masker.keys.is_empty();
+        json || self.masker.detectors.iter().any(|entry| (entry.may_match)(census))
+    }
+
+    /// The index of the detector that a number matches.
+    #[inline]
+    fn matching_detector(&self, number: Number) -> Option<usize> {
+        let whole = whole_number(number)?;
+        let matches = |entry: &&Entry| entry.is_match_number.is_some_and(|is_match| is_match(whole));
+        self.masker.detectors.iter().position(matches)
+    }
+
     /// Fills `findings`: in order, without overlap.
     fn search(&mut self, text: &[u8]) {
         let masker = self.masker;
@@ -162,6 +177,21 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         }
     }
 
+    #[inline]
+    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
+        let verdict = self.cache.verdict(key, &self.masker.keys);
+        if verdict.sensitive || !verdict.clean {
+            return false;
+        }
+        match value {
+            Plain::Text(text) => {
+                let census = Census::of(text);
+                census.ascii && !self.needs_search(&census)
+            }
+            Plain::Number(number) => self.matching_detector(number).is_none(),
+        }
+    }
+
     fn attribute_edited(&mut self) {
         self.count(FoundBy::Key);
     }
@@ -193,18 +223,14 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
 
     #[inline]
     fn number(&mut self, _at: At<'a>, field: &Field<'a>, number: Number, edits: &mut EditList) {
-        let Some(whole) = whole_number(number) else { return };
-        for (index, entry) in self.masker.detectors.iter().enumerate() {
-            if entry.is_match_number.is_some_and(|is_match| is_match(whole)) {
-                // A number cannot hold the replacement: the value becomes a string.
-                edits.replace(field.start..field.end, |out| {
-                    let text = if self.masker.action == MaskAction::Redact { entry.replacement } else { b"" };
-                    put_bytes_field(out, any_value::STRING, text);
-                });
-                self.count(FoundBy::Detector(index));
-                return;
-            }
-        }
+        let Some(index) = self.matching_detector(number) else { return };
+        // A number cannot hold the replacement: the value becomes a string.
+        edits.replace(field.start..field.end, |out| {
+            let redacted = self.masker.action == MaskAction::Redact;
+            let text = if redacted { self.masker.detectors[index].replacement } else { b"" };
+            put_bytes_field(out, any_value::STRING, text);
+        });
+        self.count(FoundBy::Detector(index));
     }
 }
 

@@ -1,7 +1,8 @@
 //! AnyValue as text: for labels, structured metadata and log lines.
 //!
 //! Forms follow the Collector (`pcommon.Value.AsString`), so that moving from it changes no label: strings as they are,
-//! numbers in their shortest decimal form, bytes in base64, arrays and maps as compact JSON.
+//! numbers in their shortest decimal form, bytes in base64, arrays and maps as compact JSON, a map's members in the order
+//! of their keys.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -144,16 +145,22 @@ impl<'a> AnyValue<'a> {
                 out.push(b']');
             }
             AnyValue::Map(map) => {
+                let mut members = Vec::new();
+                for_each(map, |member| {
+                    members.push(KeyValue::read(member)?);
+                    Ok(())
+                })?;
+                // A map has no order, but its text is a label's value: another text would be another series.
+                members.sort_by_key(|member| member.key);
                 out.push(b'{');
                 let mut separator: &[u8] = b"";
-                for_each(map, |member| {
-                    let KeyValue { key, value } = KeyValue::read(member)?;
+                for KeyValue { key, value } in members {
                     out.extend_from_slice(separator);
                     separator = b",";
                     put_json_string(out, key);
                     out.push(b':');
-                    value.put_json_at(out, depth + 1)
-                })?;
+                    value.put_json_at(out, depth + 1)?;
+                }
                 out.push(b'}');
             }
         }
@@ -346,7 +353,7 @@ mod tests {
                 Any::KvlistValue(KeyValueList {
                     values: vec![pair("a", Some(Any::BoolValue(true))), pair("b", None), pair("", Some(list(vec![])))],
                 }),
-                r#"{"a":true,"b":null,"":[]}"#,
+                r#"{"":[],"a":true,"b":null}"#,
             ),
         ];
         for (value, expected) in cases {

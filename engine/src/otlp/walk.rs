@@ -50,6 +50,13 @@ pub enum Number {
     Double(f64),
 }
 
+/// The value of an attribute that is one string or one number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Plain<'a> {
+    Text(&'a [u8]),
+    Number(Number),
+}
+
 /// What becomes of an attribute, by its key; ordered by how much is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
@@ -68,6 +75,10 @@ pub trait Visitor<'a> {
 
     /// What becomes of an attribute with this key. Called before its parts are offered, wherever the key stands.
     fn attribute(&mut self, key: &'a [u8]) -> Fate;
+
+    /// Whether an attribute of the usual form holds nothing to edit, and its key and text are UTF-8; `false` if that is not
+    /// sure without a closer look, which then follows.
+    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool;
 
     /// An attribute has been replaced or removed as [`Visitor::attribute`] wanted.
     fn attribute_edited(&mut self);
@@ -104,6 +115,11 @@ impl<'a> Visitor<'a> for Nobody {
 
     fn attribute(&mut self, _key: &'a [u8]) -> Fate {
         Fate::Walk
+    }
+    #[inline]
+    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
+        let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
+        is_text(key) && !matches!(value, Plain::Text(text) if !is_text(text))
     }
     fn attribute_edited(&mut self) {}
     #[inline]
@@ -162,6 +178,11 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
 
     /// `depth` is that of the attribute's value.
     fn key_value(&mut self, inner: Reader<'a>, field: &Field<'a>, place: Place, depth: usize) -> Result<(), Malformed> {
+        if let Some((key, value)) = plain_attribute(inner.bytes()) {
+            if self.visitor.passes(key, value) {
+                return Ok(());
+            }
+        }
         let (key, fate) = self.key_and_fate(inner)?;
         match fate {
             Fate::Walk => {
@@ -301,6 +322,48 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
             self.edits.exit();
         }
     }
+}
+
+/// A KeyValue in the form that nearly all have: a key, then a string, int or double, lengths in one byte each, and nothing
+/// else. `None`: it has another form, or is not valid.
+#[inline]
+fn plain_attribute(message: &[u8]) -> Option<(&[u8], Plain<'_>)> {
+    let (key, rest) = short_bytes(KEY, message)?;
+    let (value, rest) = short_bytes(VALUE, rest)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    let &tag = value.first()?;
+    let payload = &value[1..];
+    let plain = match (u32::from(tag) >> 3, tag & 7) {
+        (any_value::STRING, 2) => {
+            let (text, rest) = short_bytes(any_value::STRING, value)?;
+            if !rest.is_empty() {
+                return None;
+            }
+            Plain::Text(text)
+        }
+        (any_value::INT, 0) => {
+            let (number, width) = read_varint(payload).ok()?;
+            if width != payload.len() {
+                return None;
+            }
+            Plain::Number(Number::Int(number as i64))
+        }
+        (any_value::DOUBLE, 1) => Plain::Number(Number::Double(f64::from_le_bytes(payload.try_into().ok()?))),
+        _ => return None,
+    };
+    Some((key, plain))
+}
+
+/// A length-delimited field of fewer than 128 bytes at the start of `message`, and what is behind it.
+#[inline(always)]
+fn short_bytes(number: u32, message: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[tag, length], rest) = message.split_first_chunk::<2>()?;
+    if u32::from(tag) != number << 3 | 2 || length >= 0x80 {
+        return None;
+    }
+    rest.split_at_checked(usize::from(length))
 }
 
 /// `ArrayValue.values`, `KeyValueList.values`.

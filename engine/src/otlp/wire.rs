@@ -116,6 +116,11 @@ impl<'a> Reader<'a> {
         Ok(Reader { buffer: self.buffer, position: field.payload, end: field.end })
     }
 
+    /// What is still to be read.
+    pub fn bytes(&self) -> &'a [u8] {
+        &self.buffer[self.position..self.end]
+    }
+
     /// The next field, or `None` behind the last one.
     // Inlined by force: returned through memory, the field is written in parts and read back whole, which stalls the
     // store buffer; that took a third of the time of a walk.
@@ -254,25 +259,22 @@ pub fn put_bytes_field(out: &mut Vec<u8>, number: u32, value: &[u8]) {
 /// so only messages of 128 bytes and more are moved.
 #[inline]
 pub fn put_message_field(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    put_message_with_prefix::<1>(out, number, write);
+    put_message_field_of(1, out, number, write);
 }
 
-/// [`put_message_field`] for messages that mostly have 128 bytes or more: two bytes are reserved.
+/// [`put_message_field`] for a message that has about `expected` bytes: it is moved only if its length prefix turns out to
+/// have another width than that many bytes would want.
 #[inline]
-pub fn put_long_message_field(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
-    put_message_with_prefix::<2>(out, number, write);
-}
-
-#[inline]
-fn put_message_with_prefix<const RESERVED: usize>(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub fn put_message_field_of(expected: usize, out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_tag(out, number, 2);
     let prefix = out.len();
-    out.extend_from_slice(&[0; RESERVED]);
+    let reserved = varint_len(expected as u64);
+    out.resize(prefix + reserved, 0);
     write(out);
-    let content = prefix + RESERVED..out.len();
+    let content = prefix + reserved..out.len();
     let length = content.len() as u64;
     let width = varint_len(length);
-    if width != RESERVED {
+    if width != reserved {
         let end = prefix + width + content.len();
         out.resize(out.len().max(end), 0);
         out.copy_within(content, prefix + width);
@@ -303,14 +305,17 @@ mod tests {
         }
 
         #[test]
-        fn a_nested_message_has_the_length_of_its_content(content in proptest::collection::vec(any::<u8>(), 0..40_000)) {
+        fn a_nested_message_has_the_length_of_its_content(
+            content in proptest::collection::vec(any::<u8>(), 0..40_000),
+            expected in 0usize..100_000,
+        ) {
             let mut out = vec![7];
             put_message_field(&mut out, 3, |out| out.extend_from_slice(&content));
             let mut plain = vec![7];
             put_bytes_field(&mut plain, 3, &content);
             prop_assert_eq!(&out, &plain);
             out.truncate(1);
-            put_long_message_field(&mut out, 3, |out| out.extend_from_slice(&content));
+            put_message_field_of(expected, &mut out, 3, |out| out.extend_from_slice(&content));
             prop_assert_eq!(out, plain);
         }
 

@@ -11,12 +11,12 @@ use super::names::label_name;
 use crate::otlp::text::KeyValue;
 use crate::otlp::wire::{put_bytes_field, put_message_field, put_tag, put_varint, varint_len, WireError};
 use crate::relabel::{Labels, Outcome, Rules};
+use crate::resource::TENANT;
 
 const TIME_SERIES_LABELS: u32 = 1;
 const LABEL_NAME: u32 = 1;
 const LABEL_VALUE: u32 = 2;
 const METRIC_NAME: &str = "__name__";
-const TENANT: &str = "tenant";
 
 /// Labels that hold for every series of a resource.
 pub(super) struct ResourceLabels {
@@ -81,6 +81,8 @@ pub(super) struct PointLabels<'a> {
     values: Vec<Cow<'a, [u8]>>,
     /// Whose layouts these are.
     layout_keys: Vec<&'a [u8]>,
+    /// Indices into `layout_keys`, in the order of the keys.
+    key_order: Vec<usize>,
     /// By what tells series apart; made when first asked for.
     layouts: [Option<Layout>; 3],
     /// No layout is right for `layout_keys`.
@@ -101,6 +103,7 @@ impl<'a> PointLabels<'a> {
             keys: Vec::new(),
             values: Vec::new(),
             layout_keys: Vec::new(),
+            key_order: Vec::new(),
             layouts: [None, None, None],
             general: !rules.look_at_names_only(),
             sorted: Vec::new(),
@@ -121,6 +124,9 @@ impl<'a> PointLabels<'a> {
         }
         if self.keys != self.layout_keys {
             self.layout_keys.clone_from(&self.keys);
+            self.key_order.clear();
+            self.key_order.extend(0..self.keys.len());
+            self.key_order.sort_by_key(|index| self.layout_keys[*index]);
             self.layouts = [None, None, None];
             self.general = !self.rules.look_at_names_only() || self.names_collide();
         }
@@ -137,18 +143,19 @@ impl<'a> PointLabels<'a> {
         names.sort_unstable();
         let reserved = |name: &str| {
             matches!(name, TENANT | METRIC_NAME | "le" | "quantile")
+                || self.resource.identifying.iter().any(|(identifying, _)| *identifying == name)
                 || self.resource.promoted.iter().any(|(promoted, _)| promoted == name)
         };
         names.windows(2).any(|pair| pair[0] == pair[1]) || names.iter().any(|name| reserved(name))
     }
 
-    /// Attributes whose names became equal are one label, their values joined by `;` (OpenTelemetry specification, "Metric
-    /// Attributes"), and counted.
+    /// Attributes whose names became equal are one label, their values joined by `;` in the order of their keys
+    /// (OpenTelemetry specification, "Metric Attributes"), and counted; so are those that give way to the resource's.
     fn sort_and_join(&mut self) {
         self.sorted.clear();
-        for (key, value) in self.keys.iter().zip(&self.values) {
-            let name = label_name(utf8(key));
-            let value = match value {
+        for &index in &self.key_order {
+            let name = label_name(utf8(self.keys[index]));
+            let value = match &self.values[index] {
                 Cow::Borrowed(value) => String::from_utf8_lossy(value),
                 Cow::Owned(value) => Cow::Owned(String::from_utf8_lossy(value).into_owned()),
             };
@@ -168,6 +175,11 @@ impl<'a> PointLabels<'a> {
             }
             equal
         });
+        let gives_way = |name: &str, value: &str| {
+            let mut identifying = self.resource.identifying.iter().filter(|(known, _)| *known != TENANT);
+            name == METRIC_NAME || identifying.any(|(known, kept)| *known == name && kept != value)
+        };
+        self.collisions += self.sorted.iter().filter(|(name, value)| gives_way(name, value)).count() as u64;
     }
 
     /// Appends the labels of one series to a TimeSeries. False, and nothing is appended, if the rules drop the series.

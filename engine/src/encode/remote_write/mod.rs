@@ -16,6 +16,7 @@ use crate::otlp::text::KeyValue;
 use crate::otlp::wire::{put_bytes_field, put_message_field, put_varint_field, Reader, WireError};
 use crate::otlp::{metric, ITEMS, REQUEST_RESOURCES, RESOURCE, RESOURCE_ATTRIBUTES, SCOPES};
 use crate::relabel::Rules;
+use crate::resource::TENANT;
 
 /// WriteRequest.
 const TIMESERIES: u32 = 1;
@@ -111,17 +112,17 @@ impl<'a> Resource<'a> {
                 }
                 let pair = KeyValue::read(attribute.bytes()?)?;
                 let text = pair.value.text()?;
+                if pair.key == TENANT.as_bytes() {
+                    continue;
+                }
+                if let Some((_, label)) = promote.iter().find(|(wanted, _)| wanted.as_bytes() == pair.key) {
+                    promoted.push((label.clone(), text.clone().into_owned()));
+                }
                 match pair.key {
                     b"service.namespace" => namespace = text.into_owned(),
                     b"service.name" => name = text.into_owned(),
                     b"service.instance.id" => instance = text.into_owned(),
-                    b"tenant" => {}
-                    key => {
-                        if let Some((_, label)) = promote.iter().find(|(wanted, _)| wanted.as_bytes() == key) {
-                            promoted.push((label.clone(), text.into_owned()));
-                        }
-                        descriptive.push(attribute.bytes()?);
-                    }
+                    _ => descriptive.push(attribute.bytes()?),
                 }
             }
         }
@@ -146,10 +147,12 @@ impl<'a> Resource<'a> {
         if self.descriptive.is_empty() || !(has("job") || has("instance")) {
             return Ok(());
         }
-        let mut labels = PointLabels::new(&self.labels, tenant, rules);
+        // What is promoted is an attribute of the resource anyway, or identifies it and is `job` or `instance`.
+        let identifying = ResourceLabels { identifying: self.labels.identifying.clone(), promoted: Vec::new() };
+        let mut labels = PointLabels::new(&identifying, tenant, rules);
         labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
-        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &[]) {
+        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
             encoded.items += 1;
         }
         Ok(())

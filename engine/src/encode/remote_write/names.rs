@@ -119,7 +119,7 @@ fn per_unit(unit: &str) -> &str {
     }
 }
 
-/// A label name; empty if nothing but underscores is left of `key`.
+/// A label name; empty only if `key` is.
 pub(crate) fn label_name(key: &str) -> Cow<'_, str> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let first = key.as_bytes().first().copied().unwrap_or(b'_');
@@ -131,11 +131,10 @@ pub(crate) fn label_name(key: &str) -> Cow<'_, str> {
         name.push_str("key_");
     }
     name.extend(key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }));
-    if name.bytes().all(|byte| byte == b'_') {
-        return Cow::Borrowed("");
-    }
-    // One leading underscore is left to Prometheus' own labels, as two are.
-    if name.starts_with('_') && !name.starts_with("__") {
+    // One leading underscore is left to Prometheus' own labels, as two are. A key of which nothing but underscores is left
+    // (Prometheus refuses the point) stays a label: without it, points that differ in it only would be one series.
+    let underscores_only = !name.is_empty() && name.bytes().all(|byte| byte == b'_');
+    if underscores_only || (name.starts_with('_') && !name.starts_with("__")) {
         name.insert_str(0, "key");
     }
     Cow::Owned(name)
@@ -179,7 +178,8 @@ mod tests {
             ("__meta", "__meta"),
             ("a..b", "a__b"),
             ("größe", "gr__e"),
-            ("...", ""),
+            ("ü", "key_"),
+            ("...", "key___"),
             ("", ""),
         ] {
             assert_eq!(label_name(key), expected, "{key}");

@@ -6,12 +6,16 @@ use super::TIMESERIES;
 use crate::encode::{DropReason, Encoded};
 use crate::otlp::metric::DATA_POINTS;
 use crate::otlp::text::{put_hex, KeyValue};
-use crate::otlp::wire::{put_fixed64_field, put_long_message_field, put_message_field, put_varint_field, Field, Reader, Value, WireError};
+use crate::otlp::wire::{
+    put_fixed64_field, put_message_field, put_message_field_of, put_varint_field, Field, Reader, Value, WireError,
+};
 use crate::relabel::Rules;
 
 /// TimeSeries.
 const SAMPLES: u32 = 2;
 const EXEMPLARS: u32 = 3;
+/// About what a series with one sample takes, for the width of its length prefix.
+const SERIES_BYTES: usize = 300;
 /// "No value": the series ends here. Prometheus' stale marker.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 const NO_RECORDED_VALUE: u64 = 1;
@@ -66,8 +70,8 @@ impl<'r> Series<'r> {
             self.finish_labels(encoded)?;
             let time = self.time_ms(time);
             let value = recorded(flags, value);
-            let exemplars = encode_exemplars(&self.exemplars)?;
-            let written = self.put(out, family, Extra::None, value, time, &exemplars);
+            let mut exemplars = encode_exemplars(&self.exemplars)?;
+            let written = self.put(out, family, Extra::None, value, time, &mut exemplars);
             count(encoded, u64::from(written));
         }
         Ok(())
@@ -117,17 +121,17 @@ impl<'r> Series<'r> {
             let time = self.time_ms(time);
             let mut exemplars = encode_exemplars(&self.exemplars)?;
             exemplars.sort_by(|left, right| left.value.total_cmp(&right.value));
-            let mut rest = exemplars.as_slice();
+            let mut rest = exemplars.as_mut_slice();
             let mut written = 0;
             let mut below = 0u64;
             for (bound, in_bucket) in bounds.iter().zip(&counts) {
                 below = below.wrapping_add(*in_bucket);
                 let bound = f64::from_bits(*bound);
-                let split = rest.partition_point(|exemplar| exemplar.value <= bound);
-                let (here, above) = rest.split_at(split);
                 if bound == f64::INFINITY {
                     continue;
                 }
+                let split = rest.partition_point(|exemplar| exemplar.value <= bound);
+                let (here, above) = rest.split_at_mut(split);
                 rest = above;
                 let le = Number(bound).to_string();
                 let value = recorded(flags, below as f64);
@@ -136,9 +140,9 @@ impl<'r> Series<'r> {
             let count = recorded(flags, total as f64);
             written += u64::from(self.put(out, &bucket_name, Extra::Le("+Inf"), count, time, rest));
             if let Some(sum) = sum {
-                written += u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &[]));
+                written += u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &mut []));
             }
-            written += u64::from(self.put(out, &count_name, Extra::None, count, time, &[]));
+            written += u64::from(self.put(out, &count_name, Extra::None, count, time, &mut []));
             self::count(encoded, written);
         }
         Ok(())
@@ -175,12 +179,12 @@ impl<'r> Series<'r> {
             }
             self.finish_labels(encoded)?;
             let time = self.time_ms(time);
-            let mut written = u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &[]));
-            written += u64::from(self.put(out, &count_name, Extra::None, recorded(flags, total as f64), time, &[]));
+            let mut written = u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &mut []));
+            written += u64::from(self.put(out, &count_name, Extra::None, recorded(flags, total as f64), time, &mut []));
             for (quantile, value) in &quantiles {
                 let label = Number(*quantile).to_string();
                 let value = recorded(flags, *value);
-                written += u64::from(self.put(out, family, Extra::Quantile(&label), value, time, &[]));
+                written += u64::from(self.put(out, family, Extra::Quantile(&label), value, time, &mut []));
             }
             count(encoded, written);
         }
@@ -212,7 +216,7 @@ impl<'r> Series<'r> {
         extra: Extra<'_>,
         value: f64,
         time_ms: i64,
-        exemplars: &[Exemplar],
+        exemplars: &mut [Exemplar],
     ) -> bool {
         put_series(out, &mut self.labels, name, extra, value, time_ms, exemplars)
     }
@@ -240,16 +244,18 @@ pub(super) fn put_series(
     extra: Extra<'_>,
     value: f64,
     time_ms: i64,
-    exemplars: &[Exemplar],
+    exemplars: &mut [Exemplar],
 ) -> bool {
     let begin = out.len();
     let mut kept = true;
-    put_long_message_field(out, TIMESERIES, |out| {
+    put_message_field_of(SERIES_BYTES, out, TIMESERIES, |out| {
         kept = labels.put(out, name, extra);
         put_message_field(out, SAMPLES, |out| {
             put_fixed64_field(out, 1, value.to_bits());
             put_varint_field(out, 2, time_ms as u64);
         });
+        // Prometheus takes no exemplar of a series that is older than the one before.
+        exemplars.sort_by_key(|exemplar| exemplar.time_ms);
         for exemplar in exemplars {
             put_message_field(out, EXEMPLARS, |out| out.extend_from_slice(&exemplar.encoded));
         }
@@ -305,6 +311,7 @@ impl std::fmt::Display for Number {
 /// A remote-write Exemplar { labels = 1, value = 2, timestamp = 3 }, encoded.
 pub(super) struct Exemplar {
     value: f64,
+    time_ms: u64,
     encoded: Vec<u8>,
 }
 
@@ -356,6 +363,7 @@ fn encode_exemplar(exemplar: &[u8]) -> Result<Exemplar, WireError> {
         put_label(&mut encoded, name, value);
     }
     put_fixed64_field(&mut encoded, 2, value.to_bits());
-    put_varint_field(&mut encoded, 3, time / 1_000_000);
-    Ok(Exemplar { value, encoded })
+    let time_ms = time / 1_000_000;
+    put_varint_field(&mut encoded, 3, time_ms);
+    Ok(Exemplar { value, time_ms, encoded })
 }

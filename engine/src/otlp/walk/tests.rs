@@ -160,6 +160,9 @@ impl<'a> Visitor<'a> for Notes {
             _ => Fate::Walk,
         }
     }
+    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
+        key == b"pass" && value != Plain::Text(b"stop")
+    }
     fn attribute_edited(&mut self) {
         self.0.push("edited".to_owned());
     }
@@ -178,6 +181,34 @@ fn key_value(out: &mut Vec<u8>, number: u32, key: &[u8], value: &[u8]) {
         put_bytes_field(out, KEY, key);
         put_message_field(out, VALUE, |out| put_bytes_field(out, any_value::STRING, value));
     });
+}
+
+#[test]
+fn only_what_does_not_pass_is_looked_at_closely() {
+    let number = |out: &mut Vec<u8>, write: &dyn Fn(&mut Vec<u8>)| {
+        put_message_field(out, 6, |out| {
+            put_bytes_field(out, KEY, b"pass");
+            put_message_field(out, VALUE, write);
+        });
+    };
+    let log = request(&|out| {
+        key_value(out, 6, b"pass", b"on");
+        key_value(out, 6, b"pass", b"stop");
+        number(out, &|out| put_varint_field(out, any_value::INT, 7));
+        number(out, &|out| put_fixed64_field(out, any_value::DOUBLE, 0));
+        // Not of the usual form: two values, a list, a key alone.
+        number(out, &|out| {
+            put_varint_field(out, any_value::INT, 8);
+            put_varint_field(out, any_value::INT, 9);
+        });
+        number(out, &|out| put_message_field(out, any_value::ARRAY, |_| {}));
+        put_message_field(out, 6, |out| put_bytes_field(out, KEY, b"pass"));
+    });
+    let mut notes = Notes::default();
+    walk(Signal::Logs, &log, &mut notes, &mut EditList::default()).unwrap();
+    let key = "AttributeKey pass=pass";
+    let closely = [key, "AttributeValue pass=stop", key, "AttributeValue Int(8)", "AttributeValue Int(9)", key, key];
+    assert_eq!(notes.0, closely);
 }
 
 #[test]

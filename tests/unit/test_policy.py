@@ -1,0 +1,153 @@
+"""What a tenant's settings come to, and how they reach the engine."""
+
+import hashlib
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config.models import Config
+from gateway.daemon import try_policy
+from gateway.policy.compiler import compile_table
+
+DESTINATIONS = {
+    "prometheus": {"type": "remote_write", "url": "http://p/w", "promote_resource_attributes": ["k8s.pod.name"]},
+    "loki": {"type": "loki", "url": "http://l/push", "stream_labels": ["service", "k8s.pod.name"]},
+    "jaeger": {"type": "otlp", "endpoint": "http://j:4317"},
+    "disk": {"type": "file", "path": "out.jsonl"},
+}
+ROUTES = {"traces": ["jaeger"], "metrics": ["prometheus"], "logs": ["loki"]}
+
+
+def table(tenants: dict[str, Any], defaults: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The table of a configuration, which the engine takes as well."""
+    config = Config.model_validate(
+        {"destinations": DESTINATIONS, "defaults": {"routes": ROUTES, **(defaults or {})}, "tenants": tenants, **more}
+    )
+    try_policy(config)
+    compiled: dict[str, Any] = orjson.loads(compile_table(config, 7))
+    return compiled
+
+
+def policy(tenant: dict[str, Any], defaults: dict[str, Any] | None = None) -> dict[str, Any]:
+    compiled = table({"acme": tenant}, defaults)
+    found: dict[str, Any] = compiled["policies"][compiled["tenants"][0]["policy"]]
+    return found
+
+
+def test_routes_are_inherited_signal_by_signal_and_an_empty_list_forbids() -> None:
+    merged = policy({"routes": {"traces": ["disk", "jaeger"], "logs": []}})
+    assert merged["traces"]["routes"] == [3, 2]
+    assert merged["metrics"]["routes"] == [0]
+    assert merged["logs"] is None
+
+
+def test_a_signal_without_any_route_is_forbidden() -> None:
+    config = Config.model_validate({"destinations": DESTINATIONS, "tenants": {"acme": {}}})
+    assert orjson.loads(compile_table(config, 1))["policies"] == [
+        {"claims": "overwrite", "traces": None, "metrics": None, "logs": None}
+    ]
+
+
+def test_quotas_are_inherited_signal_by_signal() -> None:
+    defaults = {"quotas": {"traces": {"items_per_second": 10}, "logs": {"items_per_second": 5, "burst": 50}}}
+    merged = policy({"quotas": {"logs": {"bytes_per_second": "1KiB", "burst_bytes": "2KiB"}}}, defaults)
+    assert merged["traces"]["quota"] == {"items": {"per_second": 10, "burst": 10}, "bytes": None}
+    assert merged["metrics"]["quota"] == {"items": None, "bytes": None}
+    assert merged["logs"]["quota"] == {"items": None, "bytes": {"per_second": 1024, "burst": 2048}}
+
+
+MASKS: list[tuple[Any, Any, Any]] = [
+    (None, None, None),
+    ({"detectors": ["email"]}, None, (None, ["email"], "redact")),
+    ({"detectors": ["email"]}, {"action": "remove"}, (None, ["email"], "remove")),
+    ({"keys": ["a"], "action": "remove"}, {"keys": []}, ([], ["email", "credit_card"], "remove")),
+    ({"keys": ["a"]}, {"enabled": False}, None),
+    ({"enabled": False, "keys": ["a"]}, {"enabled": True}, (["a"], ["email", "credit_card"], "redact")),
+    (None, {"keys": ["b"]}, (["b"], ["email", "credit_card"], "redact")),
+]
+
+
+@pytest.mark.parametrize(("inherited", "own", "expected"), MASKS)
+def test_masking_is_inherited_key_by_key(inherited: Any, own: Any, expected: Any) -> None:
+    merged = policy({"mask": own} if own else {}, {"mask": inherited} if inherited else {})["logs"]["mask"]
+    if expected is None:
+        assert merged is None
+        return
+    keys, detectors, action = expected
+    assert (merged["detectors"], merged["action"]) == (detectors, action)
+    if keys is None:
+        assert {"password", "authorization", "*_token"} <= set(merged["keys"]), "the usual names of secrets"
+    else:
+        assert merged["keys"] == keys
+
+
+def rule(target: str) -> dict[str, Any]:
+    return {"source_labels": ["a"], "target_label": target}
+
+
+def test_relabelling_is_inherited_list_by_list_and_each_signal_gets_its_own() -> None:
+    defaults = {"relabel": {"resource": [rule("r")], "traces": [rule("t")], "metrics": [rule("m")]}}
+    merged = policy({"relabel": {"traces": [], "logs": [rule("l")]}}, defaults)
+
+    def targets(signal: str, stage: str) -> list[str]:
+        return [compiled["target_label"] for compiled in merged[signal]["relabel"][stage]]
+
+    assert [targets(signal, "resource") for signal in ROUTES] == [["r"], ["r"], ["r", "l"]]
+    assert [targets(signal, "series") for signal in ROUTES] == [[], ["m"], []]
+
+
+def test_sampling_and_claims_are_inherited_whole() -> None:
+    defaults = {"sample": {"traces": {"ratio": 0.25}}, "claims": "refuse"}
+    inherited = policy({}, defaults)
+    assert (inherited["traces"]["sample"], inherited["claims"]) == ({"ratio": 0.25}, "refuse")
+    assert inherited["logs"]["sample"] is None
+    own = policy({"sample": {"traces": {"ratio": 1}}, "claims": "overwrite"}, defaults)
+    assert (own["traces"]["sample"], own["claims"]) == (None, "overwrite")
+
+
+def test_tenants_with_equal_settings_share_one_policy() -> None:
+    ratio = {"sample": {"traces": {"ratio": 0.5}}}
+    compiled = table({"a": {}, "b": ratio, "c": {"disabled": True}, "d": ratio, "e": {"claims": "overwrite"}})
+    assert [tenant["policy"] for tenant in compiled["tenants"]] == [0, 1, 0, 1, 0]
+    assert len(compiled["policies"]) == 2
+    assert [tenant["disabled"] for tenant in compiled["tenants"]] == [False, False, True, False, False]
+
+
+def test_two_thousand_tenants_compile_to_one_policy() -> None:
+    keys = {f"t{n}": {"api_keys": [{"id": "k", "sha256": hashlib.sha256(b"%d" % n).hexdigest()}]} for n in range(2000)}
+    compiled = table(keys, {"mask": {"keys": ["password"]}})
+    assert len(compiled["policies"]) == 1
+    assert len({tenant["api_keys"][0]["sha256"] for tenant in compiled["tenants"]}) == 2000
+
+
+def test_each_destination_gets_its_encoding() -> None:
+    compiled = table({"acme": {}})
+    assert compiled["destinations"] == [
+        {"name": "prometheus", "encoding": {"type": "remote_write1", "promote": ["k8s.pod.name"]}},
+        {
+            "name": "loki",
+            "encoding": {
+                "type": "loki",
+                "stream_labels": [
+                    {"label": "service", "attribute": "service.name"},
+                    {"label": "k8s_pod_name", "attribute": "k8s.pod.name"},
+                ],
+            },
+        },
+        {"name": "jaeger", "encoding": {"type": "otlp"}},
+        {"name": "disk", "encoding": {"type": "otlp_json"}},
+    ]
+
+
+def test_the_rest_of_the_table_is_as_configured() -> None:
+    identity = [{"api_key": {"header": "X-Key"}}, {"anonymous": {"tenant": "acme"}}]
+    tenants = {"acme": {"api_keys": [{"id": "k", "sha256": "AB" * 32}]}}
+    compiled = table(tenants, identity=identity, batch={"max_age": "1ms", "max_items": 5}, queue={"ack": "memory"})
+    assert (compiled["generation"], compiled["ack"]) == (7, "memory")
+    assert compiled["batch"] == {"max_bytes": 4 << 20, "max_items": 5, "max_age_ms": 1}
+    assert compiled["identity"] == [
+        {"type": "api_key", "header": "x-key", "scheme": None},
+        {"type": "anonymous", "tenant": "acme"},
+    ]
+    assert compiled["tenants"][0]["api_keys"] == [{"id": "k", "sha256": "ab" * 32}]

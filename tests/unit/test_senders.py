@@ -1,0 +1,235 @@
+"""What every sender makes of every answer (docs/design.md §5), against backends that answer by a script."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import cramjam
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+from pydantic import TypeAdapter
+
+from gateway.config.models import Destination, ServerTls
+from gateway.delivery.destinations import Sender, open_sender
+from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.types import Lane, Signal
+from tests.support.certificates import Authority
+from tests.support.processes import free_port
+from tests.support.scripted import DROPPED, SILENCE, Backend, scripted, scripted_grpc
+
+PARTS = [b"some", b"thing"]
+
+
+def rejected(count: int) -> bytes:
+    partial = ExportTracePartialSuccess(rejected_spans=count, error_message="too old")
+    return ExportTraceServiceResponse(partial_success=partial).SerializeToString()
+
+
+def retry_info(seconds: int = 0, nanos: int = 0) -> bytes:
+    status = status_pb2.Status(code=8, message="slow down")
+    status.details.add().Pack(error_details_pb2.DebugInfo(detail="comes first"))
+    status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos)))
+    return status.SerializeToString()
+
+
+@asynccontextmanager
+async def opened(settings: dict[str, Any]) -> AsyncIterator[Sender]:
+    async with aiohttp.ClientSession() as session:
+        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
+        try:
+            yield sender
+        finally:
+            await sender.close()
+
+
+async def answer_of(
+    backend: Backend, kind: str, signal: Signal, times: int = 1, **settings: Any
+) -> tuple[Outcome, ...]:
+    """What `kind` makes of the backend's next answers."""
+    where = "endpoint" if kind == "otlp" else "url"
+    async with opened({"type": kind, where: backend.url, **settings}) as sender:
+        return tuple([await sender.send(Lane("acme", "backend", signal), PARTS) for _ in range(times)])
+
+
+RETRY_AFTER = {"Retry-After": "7"}
+
+REMOTE_WRITE = [
+    *((status, Delivered()) for status in (200, 204)),
+    *((status, Retry(f"http_{status}")) for status in (429, 500, 502, 503, 504, 599)),
+    *((status, Refused(f"http_{status}")) for status in (301, 400, 401, 403, 404, 408, 409, 413, 415, 422)),
+    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
+    ((503, RETRY_AFTER), Retry("http_503", 7.0)),
+    ((503, {"Retry-After": "soon"}), Retry("http_503")),
+    ((400, RETRY_AFTER), Refused("http_400")),
+    (DROPPED, Retry("connection_error")),
+]
+LOKI = [
+    *((status, Delivered()) for status in (200, 204)),
+    (260, Refused("blocked")),
+    *((status, Retry(f"http_{status}")) for status in (429, 500, 503)),
+    *((status, Refused(f"http_{status}")) for status in (302, 400, 401, 404, 413, 422)),
+    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
+    (DROPPED, Retry("connection_error")),
+]
+OTLP_HTTP = [
+    *((status, Delivered()) for status in (200, 202)),
+    *((status, Retry(f"http_{status}")) for status in (429, 502, 503, 504)),
+    *((status, Refused(f"http_{status}")) for status in (307, 400, 401, 404, 408, 413, 415, 500, 501, 505)),
+    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
+    ((503, RETRY_AFTER), Retry("http_503", 7.0)),
+    ((200, {}, rejected(3)), Delivered(3)),
+    ((200, {}, b"not protobuf"), Delivered()),
+    ((200, {"Content-Encoding": "gzip"}, b"not gzip"), Retry("connection_error")),
+    (DROPPED, Retry("connection_error")),
+]
+HTTP_ANSWERS = [
+    pytest.param(kind, answer, outcome, id=f"{name}-{answer[0] if isinstance(answer, tuple) else answer}-{outcome}")
+    for name, kind, answers in (
+        ("remote_write", {"kind": "remote_write", "signal": Signal.METRICS}, REMOTE_WRITE),
+        ("loki", {"kind": "loki", "signal": Signal.LOGS}, LOKI),
+        ("otlp", {"kind": "otlp", "signal": Signal.TRACES, "protocol": "http"}, OTLP_HTTP),
+    )
+    for answer, outcome in answers
+]
+
+
+@pytest.mark.parametrize(("kind", "answer", "outcome"), HTTP_ANSWERS)
+async def test_every_http_answer_is_understood_and_the_sender_goes_on(
+    kind: dict[str, Any], answer: Any, outcome: Outcome
+) -> None:
+    async with scripted(answer, 200) as backend:
+        assert await answer_of(backend, **kind, times=2) == (outcome, Delivered())
+        assert len(backend.bodies) == 2, "a sender makes one attempt; when there is another is the courier's matter"
+
+
+@pytest.mark.parametrize("kind", ["http", "grpc"])
+async def test_a_backend_that_is_away_or_never_answers_is_tried_again(kind: str) -> None:
+    away = Backend(url=f"http://127.0.0.1:{free_port()}")
+    no_connection = {"http": "connection_error", "grpc": "grpc_unavailable"}[kind]
+    assert await answer_of(away, "otlp", Signal.TRACES, protocol=kind) == (Retry(no_connection),)
+    too_late = {"http": "timeout", "grpc": "grpc_deadline_exceeded"}[kind]
+    async with {"http": scripted, "grpc": scripted_grpc}[kind](SILENCE) as backend:
+        outcomes = await answer_of(backend, "otlp", Signal.TRACES, 2, protocol=kind, timeout="200ms")
+        assert outcomes == (Retry(too_late), Delivered())
+
+
+RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+GRPC_ANSWERS: list[tuple[Any, Outcome]] = [
+    (b"", Delivered()),
+    (rejected(3), Delivered(3)),
+    (rejected(0), Delivered()),
+    (b"not protobuf", Delivered()),
+    *(
+        ((code, b""), (Retry if code.name in RETRYABLE else Refused)(f"grpc_{code.name.lower()}"))
+        for code in grpc.StatusCode
+        if code is not grpc.StatusCode.OK
+    ),
+    ((grpc.StatusCode.UNAVAILABLE, retry_info(3)), Retry("grpc_unavailable", 3.0)),
+    ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info(1, 500_000_000)), Retry("grpc_resource_exhausted", 1.5)),
+    ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info()), Retry("grpc_resource_exhausted", 0.0)),
+    ((grpc.StatusCode.RESOURCE_EXHAUSTED, b"not a status"), Refused("grpc_resource_exhausted")),
+    ((grpc.StatusCode.INVALID_ARGUMENT, retry_info(3)), Refused("grpc_invalid_argument")),
+]
+
+
+async def test_every_grpc_answer_is_understood_and_the_sender_goes_on() -> None:
+    async with scripted_grpc(*(answer for answer, _ in GRPC_ANSWERS)) as backend:
+        outcomes = await answer_of(backend, "otlp", Signal.TRACES, len(GRPC_ANSWERS))
+    for (answer, expected), outcome in zip(GRPC_ANSWERS, outcomes, strict=True):
+        assert outcome == expected, answer
+    assert len(backend.bodies) == len(GRPC_ANSWERS), "grpc itself retries nothing"
+
+
+HTTP_REQUESTS = [
+    (
+        {"type": "remote_write"},
+        Signal.METRICS,
+        "/push",
+        cramjam.snappy.decompress_raw,
+        {"content-encoding": "snappy", "x-prometheus-remote-write-version": "0.1.0"},
+    ),
+    ({"type": "loki"}, Signal.LOGS, "/push", cramjam.snappy.decompress_raw, {"content-type": "application/x-protobuf"}),
+    ({"type": "otlp", "protocol": "http"}, Signal.LOGS, "/push/v1/logs", bytes, {}),
+    ({"type": "otlp", "protocol": "http", "compression": "gzip"}, Signal.TRACES, "/push/v1/traces", bytes, {}),
+    (
+        {"type": "loki", "bearer_token": "hush"},
+        Signal.LOGS,
+        "/push",
+        cramjam.snappy.decompress_raw,
+        {"authorization": "Bearer hush"},
+    ),
+    (
+        {"type": "loki", "basic_auth": {"username": "me", "password": "pä:ss"}},
+        Signal.LOGS,
+        "/push",
+        cramjam.snappy.decompress_raw,
+        {"authorization": "Basic bWU6cMOkOnNz"},
+    ),
+    (
+        {"type": "loki", "tenant_header": "X-Scope-OrgID", "headers": {"x-more": "1"}},
+        Signal.LOGS,
+        "/push",
+        cramjam.snappy.decompress_raw,
+        {"x-scope-orgid": "acme", "x-more": "1"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "signal", "path", "decoded", "headers"), HTTP_REQUESTS)
+async def test_an_http_request_is_as_its_protocol_and_the_configuration_say(
+    settings: dict[str, Any], signal: Signal, path: str, decoded: Any, headers: dict[str, str]
+) -> None:
+    async with scripted() as backend:
+        kind = settings.pop("type")
+        assert await answer_of(backend, kind, signal, **settings) == (Delivered(),)
+        assert [bytes(decoded(body)) for body in backend.bodies] == [b"something"]
+        assert backend.paths == [path]
+        assert headers.items() <= backend.headers[0].items()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize(
+    ("credential", "authorization"),
+    [
+        ({"bearer_token": "hush"}, "Bearer hush"),
+        ({"basic_auth": {"username": "me", "password": "pä:ss"}}, "Basic bWU6cMOkOnNz"),
+    ],
+    ids=["bearer", "basic"],
+)
+async def test_a_grpc_request_is_as_the_configuration_says(
+    compression: str, credential: dict[str, Any], authorization: str
+) -> None:
+    async with scripted_grpc() as backend:
+        settings = {"tenant_header": "X-Scope-OrgID", "headers": {"X-More": "1"}, "compression": compression}
+        assert await answer_of(backend, "otlp", Signal.METRICS, **settings, **credential) == (Delivered(),)
+        assert backend.bodies == [b"something"]
+        assert backend.paths == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
+        wanted = {"x-scope-orgid": "acme", "x-more": "1", "authorization": authorization}
+        assert wanted.items() <= backend.headers[0].items()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_tls_is_verified_both_ways(tmp_path: Path, protocol: str) -> None:
+    authority = Authority(tmp_path)
+    served, shown = authority.issue("backend"), authority.issue("gateway")
+    server = ServerTls(cert_file=served.cert_file, key_file=served.key_file, client_ca_file=authority.file)
+    trusted = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
+    unknown = {"cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with {"http": scripted, "grpc": scripted_grpc}[protocol](tls=server) as backend:
+
+        async def outcome(tls: dict[str, Path]) -> Outcome:
+            (found,) = await answer_of(backend, "otlp", Signal.TRACES, protocol=protocol, tls=tls, timeout="2s")
+            return found
+
+        assert await outcome(trusted) == Delivered()
+        assert await outcome(unknown) == Retry({"http": "tls_error", "grpc": "grpc_unavailable"}[protocol])
+        assert isinstance(await outcome({"ca_file": authority.file}), Retry), "a backend may want our certificate"
+        assert len(backend.bodies) == 1

@@ -20,6 +20,7 @@ from gateway.config.models import (
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.signing_key import read_signing_key
 from gateway.types import Signal
 
 Compile = Callable[[Config], None]
@@ -46,6 +47,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _admin(loaded)
     yield from _identity(loaded)
     yield from _folders(loaded)
+    yield from _audit(loaded)
     yield from _destinations(loaded)
     config = loaded.config
     yield from _settings(loaded, ("defaults",), config.defaults)
@@ -147,6 +149,29 @@ def _folders(loaded: Loaded) -> Iterator[Problem]:
             fixed = Path(str(destination.path).split("{", 1)[0] + "x").parent
             if reason := _unwritable(fixed):
                 yield loaded.problem(("destinations", name, "path"), f"cannot write to {fixed}: {reason}")
+    usage = loaded.config.usage
+    if usage is not None:
+        if usage.path.is_dir():
+            yield loaded.problem(("usage", "path"), f"{usage.path} is a folder; name a file in it")
+        elif reason := _unwritable(usage.path.parent):
+            yield loaded.problem(("usage", "path"), f"cannot write to {usage.path.parent}: {reason}")
+
+
+def _audit(loaded: Loaded) -> Iterator[Problem]:
+    audit = loaded.config.audit
+    if audit is None:
+        return
+    if reason := _unwritable(audit.dir):
+        yield loaded.problem(("audit", "dir"), f"cannot write to {audit.dir}: {reason}")
+    try:
+        read_signing_key(audit.key_file)
+        others = audit.key_file.stat().st_mode & 0o007
+    except (OSError, ValueError) as error:
+        yield loaded.problem(("audit", "key_file"), str(error))
+        return
+    if others:
+        message = f"everybody may read {audit.key_file}, and so forge the trail; chmod 600 it"
+        yield loaded.problem(("audit", "key_file"), message, warning=True)
 
 
 def _unwritable(folder: Path) -> str | None:

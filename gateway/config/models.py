@@ -6,6 +6,7 @@ Keys are promises (see CHANGELOG.md). Unknown keys are refused. Secrets are `Sec
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -519,6 +520,42 @@ class Tenant(TenantSettings):
     """Refuse everything it sends."""
 
 
+class Audit(Model):
+    """The tamper-evident trail of who did what (docs/audit.md). Without this section there is none."""
+
+    dir: Path
+    """Folder of the trail's files; one gateway writes to it."""
+    key_file: Path
+    """Ed25519 private key that signs the anchors; `gateway audit keygen` makes one."""
+    max_bytes: Annotated[ByteSize, Field(ge=64 << 10)] = 64 << 20
+    """A file that would grow over it is closed and the next begun; also at midnight UTC."""
+    keep: Annotated[int, Field(ge=2, le=100_000)] = 400
+    """How many files are kept; the oldest is deleted first."""
+
+
+class Price(Model):
+    """Prices of one signal; unset costs nothing."""
+
+    per_gb: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For 10^9 bytes that came in, uncompressed."""
+    per_million_items: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For a million items taken in: spans, points or log records."""
+
+
+class Usage(Model):
+    """Usage of each tenant, signal and day, kept on disk (docs/usage.md). Without this section it is not kept."""
+
+    path: Path
+    """The SQLite database."""
+    interval: Annotated[Seconds, Field(ge=0.1, le=3600)] = 10.0
+    """How often usage is written; a crash loses at most this."""
+    keep_days: Annotated[int, Field(ge=1, le=3660)] = 400
+    """Older days are deleted."""
+    prices: Mapping[Signal, Price] = Field(default_factory=dict)
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """Shown beside costs; nothing is converted."""
+
+
 class Log(Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -540,4 +577,6 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    audit: Audit | None = None
+    usage: Usage | None = None
     log: Log = Log()

@@ -124,6 +124,10 @@ BAD = [
     (TENANT + "defaults: {sample: {traces: {ratio: 2}}}", "defaults.sample.traces.ratio: input should be less than"),
     (TENANT + "defaults: {relabel: {logs: [{action: hashmod, target_label: x}]}}", "hashmod needs a modulus above 0"),
     (TENANT + "admin: {tokens: [{name: x, token: '${env:NO_SUCH_VARIABLE}'}]}", "NO_SUCH_VARIABLE is not set"),
+    (TENANT + "audit: {dir: /tmp}", "audit.key_file: it is missing"),
+    (TENANT + "usage: {path: /tmp}", "usage.path: /tmp is a folder; name a file in it"),
+    (TENANT + "usage: {path: /etc/passwd/usage.db}", "usage.path: cannot write to /etc/passwd"),
+    (TENANT + "usage: {path: u.db, prices: {logs: {per_gb: -1}}}", "usage.prices.logs.per_gb: input should be greater"),
     (TENANT + "listen: {grpc: '127.0.0.1:1', http: '127.0.0.1:1'}", "listen.grpc listens on 127.0.0.1:1 already"),
 ]
 

@@ -3,6 +3,8 @@
 //! Keys are known by their SHA-256 only. The presented key is hashed and looked up by the hash, so the time that a look-up
 //! takes tells nothing about the key; the final comparison is constant-time besides.
 
+pub mod tokens;
+
 use std::collections::HashMap;
 
 use base64::Engine as _;

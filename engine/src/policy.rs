@@ -51,6 +51,18 @@ pub enum IdentityProvider {
     Anonymous { tenant: String },
 }
 
+/// The bounds of judging tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLimits {
+    /// Tokens that are remembered, believed and refused ones.
+    pub max_believed: usize,
+    pub max_refused: usize,
+    /// How often the identity providers are asked, in all and because of one address.
+    pub questions: Rate,
+    pub questions_per_address: Rate,
+}
+
 /// A destination as the engine needs it: a name and a wire format. Addresses are Python's.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

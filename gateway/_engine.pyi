@@ -93,8 +93,9 @@ class Engine:
     ) -> bytes:
         """What `stages` make of one request; nothing is counted, batched or delivered.
 
-        `request` is an uncompressed protobuf Export*ServiceRequest. Stages: `mask`, `relabel` (of resources), `sample`, or
-        the name of one of the tenant's destinations, whose wire format then comes out. Raises ValueError, naming the stage.
+        `request` is an uncompressed protobuf Export*ServiceRequest. Stages: `mask`, `relabel` (of resources),
+        `sample`, or the name of one of the tenant's destinations, whose wire format then comes out. Raises ValueError,
+        naming the stage.
         """
 
     def flush(self) -> None:

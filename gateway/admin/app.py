@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
 from gateway.admin.metrics import DaemonState
-from gateway.config.models import ServerTls
+from gateway.config.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 

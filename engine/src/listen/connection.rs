@@ -166,18 +166,16 @@ async fn speak<S>(
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let mut draining = shared.draining.subscribe();
-    tokio::select! {
+    let patience = tokio::select! {
         // A broken connection is the client's affair; its requests are accounted for by their own guards.
         _ = connection.as_mut() => return,
-        _ = draining.wait_for(|draining| *draining) => {}
+        // The engine bounds a drain.
+        _ = draining.wait_for(|draining| *draining) => Duration::MAX,
         () = trust_lost => {
             peer.distrust();
-            connection.as_mut().graceful_shutdown();
-            // A client that stays, or keeps a stream open, is dropped.
-            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, connection).await;
-            return;
+            FAREWELL_TIMEOUT
         }
-    }
+    };
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    let _ = tokio::time::timeout(patience, connection).await;
 }

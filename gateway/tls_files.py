@@ -15,7 +15,7 @@ from gateway.types import TlsReloads
 
 log = structlog.get_logger(__name__)
 
-# Polled, not notified: secrets mounted into containers change by swapped symlinks, and network file systems tell nobody.
+# Polled, not notified: secrets mounted into containers change by swapped symlinks, and network file systems tell none.
 POLL_INTERVAL_S = 2.0
 
 
@@ -87,7 +87,7 @@ class TlsFiles:
             self._told = True
             self._reloads.successful = False
             self._reloads.failed += 1
-            log.error(f"the TLS files were not reloaded; the old ones stay in use: {reason}")
+            log.error(f"the TLS files were not reloaded; the old ones stay in use: listen.tls.{reason}")
 
     def _look(self) -> _Stamp:
         tls = self._tls

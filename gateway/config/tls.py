@@ -61,7 +61,8 @@ class Mtls(Model):
     """The tenant is named by the client certificate."""
 
     tenant_from: Literal["san_uri", "san_dns", "common_name"]
-    """Where the tenant's name is: URIs (SPIFFE ids) or DNS names of the subject alternative name, or the subject's CN."""
+    """Where the tenant's name stands: in URIs (SPIFFE ids) or DNS names of the subject alternative name, or in the
+    subject's CN."""
     pattern: Annotated[str, Field(min_length=1)] | None = None
     """Regex (RE2, anchored at both ends) whose one group is the tenant, such as `spiffe://example.org/tenant/([^/]+)`.
     Without it the whole name is the tenant; `san_uri` needs it."""

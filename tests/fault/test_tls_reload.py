@@ -53,9 +53,7 @@ def never_ok(client: Client) -> bool:
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_a_revoked_certificate_ends_its_connections_and_nobody_elses(
-    deployment: Deployment, kind: type[Client]
-) -> None:
+def test_a_revoked_certificate_ends_its_connections_alone(deployment: Deployment, kind: type[Client]) -> None:
     acme, globex = (deployment.clients.issue(name) for name in ("acme", "globex"))
     revoked = deployment.clients.revocation_list([acme])
     with deployment.client(kind, acme) as bad, deployment.client(kind, globex) as good:

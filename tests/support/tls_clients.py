@@ -1,4 +1,4 @@
-"""OTLP clients over TLS, with or without a certificate of their own."""
+"""A gateway behind TLS, and OTLP clients with or without a certificate of their own."""
 
 import http.client
 import ssl
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
-from tests.support.certificates import Certificate
+from tests.support.certificates import Authority, Certificate
 from tests.support.clients import Answer, send_grpc, send_http
-from tests.support.gateway import Gateway
+from tests.support.gateway import Gateway, base_config
 
 
 class HandshakeRefusedError(Exception):
@@ -85,3 +85,40 @@ class GrpcClient:
 
 
 Client = HttpClient | GrpcClient
+
+
+@dataclass
+class Deployment:
+    """A gateway, the authorities of its own and of its clients' certificates, and one of neither."""
+
+    folder: Path
+    gateway: Gateway = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.servers = Authority(self.folder, "servers")
+        self.clients = Authority(self.folder, "clients")
+        self.strangers = Authority(self.folder, "strangers")
+        self.server = self.servers.issue("server")
+
+    def config(self, *identity: dict[str, Any], **tls: Any) -> dict[str, Any]:
+        config = base_config(self.folder)
+        config["identity"] = list(identity)
+        config["listen"]["tls"] = {
+            "cert_file": str(self.server.cert_file),
+            "key_file": str(self.server.key_file),
+            "client_ca_file": str(self.clients.file),
+            **tls,
+        }
+        return config
+
+    def client(self, kind: type[Client], certificate: Certificate | None) -> Client:
+        return kind(self.gateway, self.servers.file, certificate)
+
+    def refused(self, reason: str) -> float:
+        return self.gateway.total("gateway_unauthenticated_requests_total", reason=reason)
+
+    def failed_handshakes(self, reason: str) -> float:
+        return self.gateway.total("gateway_tls_handshake_failures_total", reason=reason)
+
+    def accepted(self, tenant: str) -> float:
+        return self.gateway.total("gateway_accepted_items_total", tenant=tenant)

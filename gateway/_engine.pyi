@@ -59,19 +59,27 @@ class Engine:
         Raises ValueError, and keeps the old table, if this one does not compile.
         """
 
-    def listen(
+    def set_tls(
         self,
         protocol: Literal["grpc", "http"],
-        fd: int,
         *,
-        certificate: bytes | None = None,
-        private_key: bytes | None = None,
+        certificate: bytes,
+        private_key: bytes,
         client_ca: bytes | None = None,
+        crl: bytes | None = None,
+        require_client_certificate: bool = True,
     ) -> None:
-        """Serve on a bound and listening socket; the engine owns `fd` from here on. TLS material is PEM.
+        """Use this TLS material, PEM, for handshakes from now on; before `listen`, or while it serves.
 
-        Raises ValueError if the TLS material is unusable.
+        Connections go on, but for those whose client certificate is no longer trusted: their requests are refused and
+        they are closed. `client_ca` may hold several CAs, `crl` several lists.
+
+        Raises ValueError, and keeps the old material, if this one is unusable; the message begins with the key of
+        `listen.tls` at fault.
         """
+
+    def listen(self, protocol: Literal["grpc", "http"], fd: int) -> None:
+        """Serve on a bound and listening socket; the engine owns `fd` from here on. Clear text without `set_tls`."""
 
     def event_fd(self) -> int:
         """A file descriptor that becomes readable when `drain` has something; the engine owns it."""

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -22,11 +23,12 @@ from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
 from gateway.audit.audit import Audit, AuditError
 from gateway.audit.metrics import AuditCollector
 from gateway.config.check import load_checked
-from gateway.config.models import Config, ServerTls
+from gateway.config.models import Config
 from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.tls_files import TlsFiles, TlsMaterial, read
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.usage import Sources, Usage
@@ -51,10 +53,15 @@ def run(config: Config, config_path: Path) -> int:
 
 
 def try_policy(config: Config) -> None:
-    """Compile the policy as the engine will. Raises ValueError with what the engine says."""
+    """Compile the policy and TLS as the engine will. Raises ValueError with what the engine says."""
     engine = _engine(config, threads=1)
     try:
         engine.apply(compile_table(config, 1))
+        if config.listen.tls is not None:
+            try:
+                _use_tls(engine, read(config.listen.tls))
+            except ValueError as error:
+                raise ValueError(f"listen.tls.{error}") from None
     finally:
         engine.stop()
 
@@ -69,6 +76,7 @@ class Daemon:
         self.draining = False
         self.stop_signals = 0
         self.stopped = asyncio.Event()
+        self.tls_files: TlsFiles | None = None
 
     async def run(self) -> int:
         try:
@@ -85,8 +93,8 @@ class Daemon:
         await self.delivery.start()
         try:
             self.listen(sockets)
-        except (ValueError, OSError) as error:
-            log.error(f"cannot serve TLS with listen.tls: {error}")
+        except ValueError as error:
+            log.error(f"cannot serve TLS: listen.tls.{error}")
             await self.audit.close()
             return EXIT_CONFIG
         runner = await self.serve_admin(sockets)
@@ -113,9 +121,12 @@ class Daemon:
         self.state.reload_successful = True
 
     def listen(self, sockets: "Sockets") -> None:
-        tls = self.config.listen.tls
-        self.engine.listen("grpc", sockets.grpc.detach(), **_pem(tls))
-        self.engine.listen("http", sockets.http.detach(), **_pem(tls))
+        if self.config.listen.tls is not None:
+            self.tls_files = TlsFiles(self.config.listen.tls, partial(_use_tls, self.engine), self.state.tls_reloads)
+            self.tls_files.load()
+            self.tls_watch = asyncio.create_task(self.tls_files.watch())
+        self.engine.listen("grpc", sockets.grpc.detach())
+        self.engine.listen("http", sockets.http.detach())
 
     async def serve_admin(self, sockets: "Sockets") -> web.AppRunner:
         self.admin = AdminApp(
@@ -177,6 +188,8 @@ class Daemon:
     async def reload(self, actor: str) -> ReloadResult:
         """Swap in the file's present content, as `actor` asked; if it is not usable, the old configuration stays."""
         systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        if self.tls_files is not None:
+            await self.tls_files.refresh()
         try:
             config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
         except ConfigError as error:
@@ -287,14 +300,10 @@ def _engine(config: Config, *, threads: int) -> Engine:
     )
 
 
-def _pem(tls: ServerTls | None) -> dict[str, bytes | None]:
-    if tls is None:
-        return {}
-    return {
-        "certificate": tls.cert_file.read_bytes(),
-        "private_key": tls.key_file.read_bytes(),
-        "client_ca": tls.client_ca_file.read_bytes() if tls.client_ca_file is not None else None,
-    }
+def _use_tls(engine: Engine, material: TlsMaterial) -> None:
+    """Raises ValueError."""
+    engine.set_tls("grpc", **material)
+    engine.set_tls("http", **material)
 
 
 def _value(config: Config, dotted: str) -> object:

@@ -83,5 +83,15 @@ MAX_TENANTS = 1000
 """Tenants with series of their own on `/_metrics`; those beyond are summed up as one."""
 OTHER_TENANTS = "_other"
 
+
+@dataclass(slots=True)
+class TlsReloads:
+    """How looks at changed files of `listen.tls` went since the start."""
+
+    successful: bool = True  # whether what the files hold is what is in use
+    succeeded: int = 0
+    failed: int = 0
+
+
 DELIVERY_DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the delivery duration histogram."""

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
 from gateway.admin.metrics import DaemonState
 from gateway.admin.usage import UsageSource, usage_page
-from gateway.config.models import ServerTls
+from gateway.config.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 

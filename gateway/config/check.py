@@ -9,18 +9,17 @@ from pathlib import Path
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
 from gateway.config.models import (
-    ClientTls,
     Config,
     FileDestination,
     LokiDestination,
     Relabel,
     RelabelRule,
     RemoteWriteDestination,
-    ServerTls,
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.signing_key import read_signing_key
+from gateway.config.tls import ClientTls, ServerTls
 from gateway.types import Signal
 
 Compile = Callable[[Config], None]
@@ -69,6 +68,7 @@ def _listeners(loaded: Loaded) -> Iterator[Problem]:
         taken.setdefault(address, ".".join(path))
     if config.listen.tls is not None:
         yield from _server_tls(loaded, ("listen", "tls"), config.listen.tls)
+        yield from _crl(loaded, ("listen", "tls", "crl_file"), config.listen.tls.crl_file)
 
 
 def _admin(loaded: Loaded) -> Iterator[Problem]:
@@ -118,8 +118,23 @@ def _ca(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, file: Path | Non
         yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
 
 
+def _crl(loaded: Loaded, path: KeyPath, file: Path | None) -> Iterator[Problem]:
+    if file is None:
+        return
+    try:
+        if b"-----BEGIN X509 CRL-----" not in file.read_bytes():
+            yield loaded.problem(path, f"{file} holds no CRL in PEM form")
+    except OSError as error:
+        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
+
+
 def _identity(loaded: Loaded) -> Iterator[Problem]:
+    tls = loaded.config.listen.tls
     for index, provider in enumerate(loaded.config.identity):
+        if provider.mtls is not None and (tls is None or tls.client_ca_file is None):
+            yield loaded.problem(
+                ("identity", index, "mtls"), "clients are not asked for a certificate; set listen.tls.client_ca_file"
+            )
         if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
             path = ("identity", index, "anonymous", "tenant")
             yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")

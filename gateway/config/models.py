@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from gateway.config.base import Model
 from gateway.config.quantities import ByteSize, Seconds
+from gateway.config.tls import ClientTls, ListenTls, Mtls, ServerTls
 from gateway.types import Signal
-
-
-class Model(BaseModel):
-    """A part of the configuration: immutable, and nothing in it unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
-
 
 _TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 
@@ -63,17 +58,6 @@ Url = Annotated[str, AfterValidator(_url)]
 AttributePattern = Annotated[str, AfterValidator(_attribute_pattern)]
 
 
-class ServerTls(Model):
-    """TLS of a listener."""
-
-    cert_file: Path
-    """Certificate chain, PEM."""
-    key_file: Path
-    """Private key, PEM."""
-    client_ca_file: Path | None = None
-    """If set, a client must show a certificate that this CA signed."""
-
-
 class Listen(Model):
     """Where OTLP comes in."""
 
@@ -81,7 +65,7 @@ class Listen(Model):
     """OTLP/gRPC."""
     http: Address = "127.0.0.1:4318"
     """OTLP/HTTP."""
-    tls: ServerTls | None = None
+    tls: ListenTls | None = None
     """TLS for both."""
     max_request_bytes: Annotated[ByteSize, Field(ge=1024, le=1 << 31)] = 64 << 20
     """The largest request, before and after decompression."""
@@ -234,6 +218,7 @@ class IdentityProvider(Model):
 
     api_key: ApiKeyHeader | None = None
     oidc: Oidc | None = None
+    mtls: Mtls | None = None
     anonymous: Anonymous | None = None
 
     @model_validator(mode="after")
@@ -249,24 +234,6 @@ DEFAULT_IDENTITY = (
     IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Basic")),
     IdentityProvider(api_key=ApiKeyHeader(header="x-api-key")),
 )
-
-
-class ClientTls(Model):
-    """TLS towards a destination."""
-
-    ca_file: Path | None = None
-    """CA that signed the destination's certificate; the system's by default."""
-    cert_file: Path | None = None
-    """Client certificate, PEM; goes with key_file."""
-    key_file: Path | None = None
-    insecure_skip_verify: bool = False
-    """Believe any certificate. For trying out only."""
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
-        return self
 
 
 def _username(value: str) -> str:

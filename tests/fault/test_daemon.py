@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,18 +14,11 @@ import pytest
 import yaml
 
 from tests.support.clients import bearer, send_grpc, send_http
-from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256
+from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256, start_and_fail
 from tests.support.payloads import logs, traces
 from tests.support.processes import free_port, wait_until
 
 ACME = bearer("acme-key")
-
-
-def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
-    path = folder / "gateway.yaml"
-    path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 def lines(folder: Path, tenant: str = "acme") -> list[dict[str, Any]]:

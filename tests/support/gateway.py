@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -110,6 +111,14 @@ def accounted_config(folder: Path) -> dict[str, Any]:
             "prices": {"traces": {"per_gb": 10, "per_million_items": 0.5}},
         },
     }
+
+
+def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
+    """`gateway run` with a configuration that it must refuse."""
+    path = folder / "gateway.yaml"
+    path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 @contextmanager

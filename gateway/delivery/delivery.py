@@ -27,8 +27,8 @@ _DELETE_DELAY_S = 0.5
 _FULL, _ROOM = 0.1, 0.2
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
-# Connections of the shared HTTP session, over all destinations.
-_MAX_CONNECTIONS = 256
+# A lane whose courier failed by a bug is tried again after this.
+_RESTART_S = 5.0
 
 
 class EngineBatch(Protocol):
@@ -113,7 +113,8 @@ class Delivery:
 
     async def start(self) -> None:
         """Open the destinations, carry on what is queued, and take batches from the engine from now on."""
-        connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, limit_per_host=0)
+        # Unlimited, since every destination has slots of its own: those that hang must not use up what others need.
+        connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
         )
@@ -351,8 +352,9 @@ class Delivery:
             with suppress(asyncio.CancelledError):
                 await courier.run()
         except Exception:
-            # A bug must not strand the lane for ever: it is tried again with the next batch, and seen in the log.
+            # A bug must not strand the lane: it is seen in the log, and the lane is tried again after a while.
             log.exception("a courier failed", tenant_id=line.lane.tenant, destination=line.lane.destination)
+            asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, line.lane)
 
     def _settled(self, lane: Lane, records: list[Stored], deletes: list[int]) -> None:
         """A courier delivered or dropped these."""

@@ -14,11 +14,13 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from gateway.config.models import Config
+from gateway.delivery import courier
 from gateway.delivery.delivery import Delivery
-from gateway.delivery.outcome import retry_after_s
+from gateway.delivery.loki import Loki
+from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import Lane, LaneCounters, Signal
-from tests.support.scripted import scripted
+from tests.support.scripted import SILENCE, scripted
 
 LANE = Lane("acme", "backend", Signal.LOGS)
 
@@ -145,6 +147,56 @@ async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path
         await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
         assert 0.4 <= time.monotonic() - started < 2
         assert backend.bodies == [b"\x01\x00x"] * 2
+
+
+@pytest.mark.parametrize("absurd", ["1e300", "99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_an_absurd_pause_does_not_stall_a_lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absurd: str
+) -> None:
+    assert courier.LONGEST_PAUSE_S == 300, "docs/operations.md says so"
+    monkeypatch.setattr(courier, "LONGEST_PAUSE_S", 0.3)
+    async with scripted((503, {"Retry-After": absurd}), 204) as backend:
+        started = time.monotonic()
+        await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
+        assert 0.3 <= time.monotonic() - started < 2
+
+
+async def test_a_lane_whose_courier_failed_goes_on_although_nothing_more_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, failures = Loki.send, [RuntimeError("a bug")]
+
+    async def send_with_a_bug(*arguments: Any) -> Outcome:
+        if failures:
+            raise failures.pop()
+        return await send(*arguments)
+
+    monkeypatch.setattr(Loki, "send", send_with_a_bug)
+    monkeypatch.setattr("gateway.delivery.delivery._RESTART_S", 0.05)
+    async with scripted() as backend:
+        counters = await deliver(
+            config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.queued == 0
+        )
+        assert counters.delivered == 10
+
+
+async def test_destinations_that_hang_leave_connections_for_the_others(tmp_path: Path) -> None:
+    tenants = [f"tenant-{number}" for number in range(courier.MAX_REQUESTS_PER_DESTINATION)]
+    async with scripted(*[SILENCE] * 10_000) as hanging, scripted() as backend:
+        settings = config(tmp_path, backend.url).model_dump(mode="json")
+        for number in range(8):
+            destination = {"type": "loki", "url": hanging.url, "timeout": "60s"}
+            settings["destinations"][f"hanging-{number}"] = destination
+        engine = SmallEngine()
+        delivery = await Delivery.open(Config.model_validate(settings), engine=engine)
+        await delivery.start()
+        for number in range(8):
+            for tenant in tenants:
+                engine.close_batch(Batch(len(engine.acked), b"x", tenant=tenant, destination=f"hanging-{number}"))
+        await until(lambda: len(hanging.bodies) == 8 * len(tenants))
+        engine.close_batch(Batch(9_999, b"x"))
+        await until(lambda: len(backend.bodies) == 1)
+        await delivery.drain(0.1)
 
 
 async def test_what_is_too_old_is_dropped_and_what_came_since_is_not(tmp_path: Path) -> None:
@@ -276,7 +328,16 @@ def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("5", 5.0), ("1.5", 1.5), ("-1", 0.0), ("nonsense", None), ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0)],
+    [
+        ("5", 5.0),
+        ("1.5", 1.5),
+        ("-1", 0.0),
+        ("nonsense", None),
+        ("inf", None),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 2001 00:00:00 +99999999999999", None),
+        ("Mon, 01 Jan 2001 00:04900770600", None),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, expected: float | None) -> None:
     assert retry_after_s({"Retry-After": value}) == expected

@@ -66,6 +66,29 @@ BAD = [
         OTLP + "tls: {insecure_skip_verify: true}}}",
         "destinations.j: gRPC verifies every certificate; name tls.ca_file, or use protocol: http",
     ),
+    *(
+        (f"tenants: {{a: {{}}}}\ndestinations: {{j: {{type: otlp, endpoint: '{url}'}}}}", f"destinations.j{expected}")
+        for url, expected in {
+            "http://j:4317/v1/traces": ": gRPC has no path: write http://j:4317, or use protocol: http",
+            "https://j/otlp/": ": gRPC has no path: write https://j, or use protocol: http",
+            "http://j:4317/?a=b": ": an OTLP endpoint has no ? and no #",
+            "http://j:99999": ".endpoint: the URL's host or port is not usable",
+            "http://j:port": ".endpoint: the URL's host or port is not usable",
+            "http://j:0": ".endpoint: the URL's host or port is not usable",
+            "http://[::1": ".endpoint: the URL's host or port is not usable",
+            "http://j?a=b": ".endpoint: write a URL as http://HOST:PORT/PATH",
+            "j:4317": ".endpoint: write a URL as http://HOST:PORT/PATH",
+        }.items()
+    ),
+    (
+        LOKI + "tenant_header: X-Scope-OrgID, headers: {x-scope-orgid: a}}}",
+        "headers has X-Scope-OrgID, which tenant_header fills",
+    ),
+    (LOKI + "headers: {x-a: secret, X-A: secret}}}", "destinations.l: headers has a name twice"),
+    (LOKI + "bearer_token: secret, headers: {Authorization: secret}}}", "headers has authorization beside basic_auth"),
+    (LOKI + "headers: {Content-Type: text/plain}}}", "destinations.l: the gateway sets the header content-type itself"),
+    (OTLP + "tenant_header: grpc-timeout}}", "destinations.j: the gateway sets the header grpc-timeout itself"),
+    (OTLP + "headers: {trace-bin: a}}}", "destinations.j: the gateway sets the header trace-bin itself"),
     (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
     (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),

@@ -139,6 +139,13 @@ def test_each_mistake_is_named_with_its_place(text: str, expected: str) -> None:
     assert not any("secret" in problem for problem in found)
 
 
+def test_a_variable_that_is_not_set_is_one_problem() -> None:
+    (found,) = problems(
+        TENANT.replace("{acme: {}}", "{acme: {api_keys: [{id: k, sha256: '${env:NO_SUCH_VARIABLE}'}]}}")
+    )
+    assert "the environment variable NO_SUCH_VARIABLE is not set" in found
+
+
 TLS_FILES = [
     ("{cert_file: a.crt, key_file: a.key, client_ca_file: authority.crt}", None),
     ("{cert_file: no.crt, key_file: a.key}", "listen.tls.cert_file: cannot read no.crt: No such file or directory"),

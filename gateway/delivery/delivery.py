@@ -14,7 +14,7 @@ from gateway.config.models import Config
 from gateway.delivery.courier import Courier, Outlet
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.lane_queue import LaneQueue
-from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
+from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.delivery.record import Part, Record
 from gateway.types import Lane, LaneCounters, Signal
 
@@ -103,7 +103,11 @@ class Delivery:
         """Open the queue and resume what a former run left in it. Raises QueueError."""
         queue = await asyncio.to_thread(DurableQueue, config.queue.dir, config.queue.max_bytes)
         delivery = cls(config, engine, queue)
-        backlogs = await asyncio.to_thread(queue.backlog)
+        try:
+            backlogs = await asyncio.to_thread(queue.backlog)
+        except QueueError:
+            queue.close()
+            raise
         for lane, backlog in backlogs.items():
             delivery._line(lane).resume(backlog)
         if backlogs:

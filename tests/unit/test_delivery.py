@@ -316,6 +316,27 @@ async def test_a_corrupt_record_is_set_aside_and_the_rest_goes_on(tmp_path: Path
         assert backend.bodies == [b"\x04\x0cbbbb"]
 
 
+def test_nobody_else_on_the_machine_reads_the_queue(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        DurableQueue(tmp_path / "queue", 1 << 20).close()
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "queue").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "queue" / "data.mdb").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_queue_with_records_of_nobody_is_refused_clearly(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push")
+    DurableQueue(settings.queue.dir, 1 << 20).close()
+    environment = lmdb.open(str(settings.queue.dir), max_dbs=3, map_size=100 << 20)
+    with environment.begin(db=environment.open_db(b"records"), write=True) as transaction:
+        transaction.put(b"acme\0backend\0profiles\0" + bytes(8), b"?")
+    environment.close()
+    with pytest.raises(QueueError, match="holds a record of nobody"):
+        await Delivery.open(settings, engine=SmallEngine())
+
+
 def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
     DurableQueue(tmp_path / "queue", 1 << 20).close()
     environment = lmdb.open(str(tmp_path / "queue"), max_dbs=3, map_size=100 << 20)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ def run(seconds: float, keep: bool) -> int:
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         print("the demo sends with the OpenTelemetry SDK: pip install 'telemetry-gateway[demo]'", file=sys.stderr)
         return 2
+    # Everything happens on loopback, whatever proxy the environment names; the processes of the demo inherit this.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
     console = Console(highlight=False)
     console.print("starting a gateway, a stand-in for Prometheus, Loki and Jaeger, and three tenants …")
     with contextlib.suppress(KeyboardInterrupt):

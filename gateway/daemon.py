@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 _BACKLOG = 1024
 # What cannot change while the daemon runs.
-_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes")
+_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "log")
 
 
 class StartError(Exception):
@@ -61,6 +61,7 @@ class Daemon:
         self.draining = False
         self.stop_signals = 0
         self.stopped = asyncio.Event()
+        self.reloading = asyncio.Lock()
 
     async def run(self) -> int:
         try:
@@ -156,21 +157,34 @@ class Daemon:
 
     async def reload(self) -> ReloadResult:
         """Swap in the file's present content; if it is not usable, the old configuration stays."""
-        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
-        except ConfigError as error:
+        # One after the other, so that what was read last is what runs.
+        async with self.reloading:
+            if self.draining:
+                return ReloadResult(ok=False, messages=("the gateway is stopping",))
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                return await self.swap()
+            except ConfigError as error:
+                messages = tuple(str(problem) for problem in error.problems)
+            except (OSError, ValueError) as error:
+                # A certificate that went away after it was checked.
+                messages = (str(error),)
+            finally:
+                systemd.notify("READY=1")
             self.state.reload_successful = False
-            messages = tuple(str(problem) for problem in error.problems)
             log.error("the configuration was not reloaded; the old one stays", problems=messages)
-            systemd.notify("READY=1")
             return ReloadResult(ok=False, messages=messages)
+
+    async def swap(self) -> ReloadResult:
+        """Read, check and apply the file. Raises ConfigError, OSError or ValueError; then nothing has changed."""
+        config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
         fixed = [key for key in _FIXED_KEYS if _value(config, key) != _value(self.config, key)]
         if fixed:
             log.warning("these keys change at the next start only", keys=fixed)
         config = config.model_copy(
             update={
                 "listen": self.config.listen,
+                "log": self.config.log,
                 "admin": config.admin.model_copy(
                     update={name: getattr(self.config.admin, name) for name in ("address", "tls")}
                 ),
@@ -179,12 +193,11 @@ class Daemon:
                 ),
             }
         )
-        self.apply(config)
         await self.delivery.reconfigure(config)
+        self.apply(config)
         self.admin.gatekeeper = Gatekeeper(config.admin)
         self.config = config
         log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
-        systemd.notify("READY=1")
         notes = tuple(str(warning) for warning in warnings)
         return ReloadResult(ok=True, messages=(*notes, *(f"{key} changes at the next start only" for key in fixed)))
 

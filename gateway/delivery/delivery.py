@@ -122,21 +122,24 @@ class Delivery:
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
         )
-        await self._open_outlets(self._config)
+        self._outlets = self._open_outlets(self._config)
         self._committer = asyncio.create_task(self._commit_forever(), name="queue commits")
         asyncio.get_running_loop().add_reader(self._engine.event_fd(), self._take_batches)
         for lane in list(self._lines):
             self._dispatch(lane)
 
     async def reconfigure(self, config: Config) -> None:
-        """New destinations take over. Lanes of a destination that is gone stay queued until it is back."""
-        old = self._outlets
+        """New destinations take over. Lanes of a destination that is gone stay queued until it is back.
+
+        Raises OSError or ValueError, with nothing changed, if a destination cannot be opened.
+        """
+        old, new = self._outlets, self._open_outlets(config)
         self._config = config
         couriers = list(self._couriers.values())
         for _, task in couriers:
             task.cancel()
         await asyncio.gather(*(task for _, task in couriers), return_exceptions=True)
-        await self._open_outlets(config)
+        self._outlets = new
         for outlet in old.values():
             await outlet.sender.close()
         for lane in list(self._lines):
@@ -198,9 +201,9 @@ class Delivery:
             line = self._lines[lane] = LaneQueue(lane)
         return line
 
-    async def _open_outlets(self, config: Config) -> None:
+    def _open_outlets(self, config: Config) -> dict[str, Outlet]:
         assert self._session is not None, "start() opens the session first"  # noqa: S101
-        self._outlets = {
+        return {
             name: Outlet.of(name, open_sender(destination, self._session), destination)
             for name, destination in config.destinations.items()
         }
@@ -295,7 +298,11 @@ class Delivery:
             return
         started = time.monotonic()
         pairs = [(stored.sequence, stored.record) for stored in puts]
-        await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+        except RuntimeError as error:
+            # No thread can be started. Unless it counts as a failed commit, it ends all commits, in silence.
+            raise QueueWriteError(str(error)) from error
         self._commits += 1
         self._commit_seconds += time.monotonic() - started
 

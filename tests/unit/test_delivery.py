@@ -275,6 +275,47 @@ async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Pa
         assert (counters.delivered, counters.dropped) == (20, {"http_400": 10})
 
 
+async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
+    engine = SmallEngine()
+    async with scripted(*[503] * 20) as backend:
+        settings = config(tmp_path, backend.url)
+        delivery = await Delivery.open(settings, engine=engine)
+        await delivery.start()
+        engine.close_batch(Batch(1, b"x"))
+        await until(lambda: len(backend.bodies) == 1)
+        changed = settings.model_dump(mode="json")
+        changed["destinations"]["backend"]["url"] = "https://127.0.0.1:9/push"
+        changed["destinations"]["backend"]["tls"] = {"ca_file": str(tmp_path / "gone.crt")}
+        with pytest.raises(FileNotFoundError):
+            await delivery.reconfigure(Config.model_validate(changed))
+        await until(lambda: delivery.counters()[LANE].delivered == 10)
+        await delivery.drain(1.0)
+
+
+async def test_a_machine_without_a_thread_to_spare_refuses_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failures = DurableQueue.commit, [RuntimeError("can't start new thread")]
+
+    def commit_if_there_is_a_thread(*arguments: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return commit(*arguments)
+
+    monkeypatch.setattr(DurableQueue, "commit", commit_if_there_is_a_thread)
+    monkeypatch.setattr("gateway.delivery.delivery._COMMIT_RETRY_S", 0.01)
+    engine = SmallEngine()
+    async with scripted() as backend:
+        delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)
+        await delivery.start()
+        engine.close_batch(Batch(1, b"x"))
+        await until(lambda: engine.failed == [1])
+        engine.close_batch(Batch(2, b"x"))
+        await until(lambda: engine.acked == [2])
+        await until(lambda: engine.gates == ["the queue cannot be written", None])
+        await delivery.drain(1.0)
+
+
 async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     settings = config(tmp_path, "http://127.0.0.1:9/push", max_bytes="1MiB")
     engine = SmallEngine()

@@ -138,6 +138,8 @@ GRPC_ANSWERS: list[tuple[Any, Outcome]] = [
     ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info()), Retry("grpc_resource_exhausted", 0.0)),
     ((grpc.StatusCode.RESOURCE_EXHAUSTED, b"not a status"), Refused("grpc_resource_exhausted")),
     ((grpc.StatusCode.INVALID_ARGUMENT, retry_info(3)), Refused("grpc_invalid_argument")),
+    ((grpc.StatusCode.UNAVAILABLE, retry_info(-3)), Retry("grpc_unavailable", 0.0)),
+    (rejected(-3), Delivered(0)),
 ]
 
 

@@ -75,9 +75,10 @@ def _admin(loaded: Loaded) -> Iterator[Problem]:
     if admin.tls is not None:
         yield from _server_tls(loaded, ("admin", "tls"), admin.tls)
     if not admin.open_to_somebody:
-        yield loaded.problem(
-            ("admin",), "no credential is configured, so /_metrics refuses everybody; add admin.tokens", warning=True
-        )
+        named = bool(admin.tokens or admin.basic)
+        reason = "its credential is empty" if named else "no credential is configured"
+        todo = "set the variable or file that it comes from" if named else "add admin.tokens"
+        yield loaded.problem(("admin",), f"{reason}, so /_metrics refuses everybody; {todo}", warning=True)
 
     scopes = {("admin", "tokens", index, "tenant"): token.tenant for index, token in enumerate(admin.tokens)}
     scopes |= {("admin", "basic", index, "tenant"): user.tenant for index, user in enumerate(admin.basic)}

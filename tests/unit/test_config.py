@@ -142,6 +142,11 @@ def test_each_mistake_is_named_with_its_place(text: str, expected: str) -> None:
 OPEN = TENANT + "admin: {tokens: [{name: a, token: a}]}\n"
 WARNINGS = [
     (OPEN, None),
+    (TENANT, "no credential is configured, so /_metrics refuses everybody; add admin.tokens"),
+    (
+        TENANT + "admin: {tokens: [{name: a, token: ''}]}",
+        "its credential is empty, so /_metrics refuses everybody; set",
+    ),
     (OPEN + "identity: [{anonymous: {tenant: acme}}]", None),
     (OPEN + "listen: {grpc: 'localhost:1', http: '[::1]:2'}\nidentity: [{anonymous: {tenant: acme}}]", None),
     (

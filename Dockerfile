@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # docker build -t telemetry-gateway .
 # docker run -e ACME_KEY_SHA256=… -p 4317:4317 -p 4318:4318 -p 9464:9464 -v gateway:/var/lib/gateway telemetry-gateway
 

@@ -126,7 +126,7 @@ def test_warnings_fail_the_check_only_if_asked_to(tmp_path: Path, monkeypatch: p
     code, out, _ = command("check", "-c", "gateway.yaml")
     assert code == 0
     warning, verdict = out.splitlines()
-    assert warning.startswith("! gateway.yaml:8:1 admin: no credential is configured")
+    assert warning.startswith("! gateway.yaml:8:1 admin: its credential is empty")
     assert verdict == "✓ gateway.yaml: 1 tenants, 1 destinations"
     assert command("check", "-c", "gateway.yaml", "--deny-warnings")[0] == 2
     monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "a token")

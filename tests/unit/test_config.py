@@ -163,6 +163,46 @@ def test_each_mistake_is_named_with_its_place(text: str, expected: str) -> None:
     assert not any("secret" in problem for problem in found)
 
 
+OPEN = TENANT + "admin: {tokens: [{name: a, token: a}]}\n"
+WARNINGS = [
+    (OPEN, None),
+    (TENANT, "no credential is configured, so /_metrics refuses everybody; add admin.tokens"),
+    (
+        TENANT + "admin: {tokens: [{name: a, token: ''}]}",
+        "its credential is empty, so /_metrics refuses everybody; set",
+    ),
+    (OPEN + "identity: [{anonymous: {tenant: acme}}]", None),
+    (OPEN + "listen: {grpc: 'localhost:1', http: '[::1]:2'}\nidentity: [{anonymous: {tenant: acme}}]", None),
+    (
+        OPEN + "listen: {grpc: '0.0.0.0:1'}\nidentity: [{anonymous: {tenant: acme}}]",
+        "identity[0].anonymous: whoever reaches listen.grpc is tenant acme; listen on loopback or ask for keys",
+    ),
+    (
+        OPEN + "listen: {grpc: '[::]:1', http: 'gateway:2'}\nidentity: [{anonymous: {tenant: acme}}]",
+        "identity[0].anonymous: whoever reaches listen.grpc and listen.http is tenant acme",
+    ),
+    (
+        TENANT + "admin: {tokens: [{name: a, token: a, tenant: acmee}]}",
+        "admin.tokens[0].tenant: there is no tenant acmee; this credential sees nothing",
+    ),
+    (
+        TENANT + "admin: {basic: [{name: a, password: a, tenant: acmee}]}",
+        "admin.basic[0].tenant: there is no tenant acmee; this credential sees nothing",
+    ),
+    (
+        LOKI + "tls: {insecure_skip_verify: true}}}\nadmin: {tokens: [{name: a, token: a}]}",
+        "destinations.l.tls.insecure_skip_verify: whoever answers is believed; name tls.ca_file instead",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "warning"), WARNINGS)
+def test_what_is_allowed_but_dangerous_is_a_warning(text: str, warning: str | None) -> None:
+    found = list(check(load_text(text, FILE)))
+    assert len(found) == (0 if warning is None else 1), found
+    assert warning is None or (found[0].severity, warning in str(found[0])) == ("warning", True)
+
+
 def test_a_variable_that_is_not_set_is_one_problem() -> None:
     (found,) = problems(
         TENANT.replace("{acme: {}}", "{acme: {api_keys: [{id: k, sha256: '${env:NO_SUCH_VARIABLE}'}]}}")

@@ -220,6 +220,16 @@ async def test_a_grpc_request_is_as_the_configuration_says(
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with {"http": scripted, "grpc": scripted_grpc}[protocol]() as backend:
+        assert await answer_of(backend, "otlp", Signal.TRACES, protocol=protocol, timeout="3s") == (Delivered(),)
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
 async def test_tls_is_verified_both_ways(tmp_path: Path, protocol: str) -> None:
     authority = Authority(tmp_path)
     served, shown = authority.issue("backend"), authority.issue("gateway")

@@ -111,16 +111,17 @@ fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'stat
 #[cfg(test)]
 mod tests {
     use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-        KeyUsagePurpose, RevokedCertParams, SerialNumber,
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+        KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     };
 
     use super::*;
 
     struct Authority(Issuer<'static, KeyPair>, String);
 
-    fn authority() -> Authority {
+    fn authority(name: &str) -> Authority {
         let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
@@ -158,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_chain_is_trusted_as_long_as_every_ca_and_crl_says_so() {
-        let (ours, other) = (authority(), authority());
+        let (ours, other) = (authority("ours"), authority("other"));
         let (_, certificate, key) = ours.issue(1);
         let chain = [ours.issue(7).0];
         let (good, revoked, lapsed) = (ours.crl(&[3], 2200), ours.crl(&[7], 2200), ours.crl(&[], 2025));
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_key_at_fault_and_quotes_no_file() {
-        let authority = authority();
+        let authority = authority("ours");
         let (_, certificate, key) = authority.issue(1);
         let (_, _, other_key) = authority.issue(2);
         let armoured = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");

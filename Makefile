@@ -1,5 +1,5 @@
 # make run    the gateway's main job, shown on real traffic, in under 20 seconds
-# make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs and Jaeger
+# make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs, Jaeger and Keycloak
 # make lint   formatting, lints and types
 # make bench  CPU, memory and latency beside the Collector, vmagent and rotel
 SHELL := bash
@@ -64,6 +64,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 bench: build peers backends
+	$(BIN)/python -m pytest bench --benchmark-columns=median,iqr,ops --benchmark-group-by=func
 	$(BIN)/python -m bench
 
 clean:

@@ -96,6 +96,16 @@ class Engine:
     def gate(self, tenant: str | None, reason: str | None) -> None:
         """Refuse new requests of `tenant` (None: of everybody) as UNAVAILABLE for `reason`, or admit again (None)."""
 
+    def trial(
+        self, tenant: str, signal: Literal["traces", "metrics", "logs"], request: bytes, stages: Sequence[str]
+    ) -> bytes:
+        """What `stages` make of one request; nothing is counted, batched or delivered.
+
+        `request` is an uncompressed protobuf Export*ServiceRequest. Stages: `mask`, `relabel` (of resources),
+        `sample`, or the name of one of the tenant's destinations, whose wire format then comes out. Raises ValueError,
+        naming the stage.
+        """
+
     def flush(self) -> None:
         """Close every open batch now."""
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,15 @@ import orjson
 import structlog
 import uvloop
 from aiohttp import web
+from prometheus_client.registry import Collector
 
 from gateway import logs, systemd
 from gateway._engine import Engine, version
 from gateway.admin.app import AdminApp, ReloadResult, server_ssl
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.audit.audit import Audit, AuditError
+from gateway.audit.metrics import AuditCollector
 from gateway.config.check import load_checked
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError
@@ -25,13 +29,17 @@ from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
 from gateway.tls_files import TlsFiles, TlsMaterial, read
+from gateway.types import UsageError
+from gateway.usage.metrics import UsageCollector
+from gateway.usage.usage import Sources, Usage
 
 log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 _BACKLOG = 1024
 # What cannot change while the daemon runs.
-_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes")
+_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
+               "usage.path", "usage.interval")  # fmt: skip
 
 
 class StartError(Exception):
@@ -75,7 +83,10 @@ class Daemon:
             sockets = Sockets.bind(self.config)
             self.engine = _engine(self.config, threads=self.config.listen.threads)
             self.delivery = await Delivery.open(self.config, engine=self.engine)
-        except (StartError, QueueError) as error:
+            sources = Sources(self.engine.snapshot, self.delivery.counters)
+            self.usage = await Usage.open(self.config.usage, sources)
+            self.audit = Audit.open(self.config.audit, lambda: self.state.generation)
+        except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
         self.apply(self.config)
@@ -84,13 +95,18 @@ class Daemon:
             self.listen(sockets)
         except ValueError as error:
             log.error(f"cannot serve TLS: listen.tls.{error}")
+            await self.audit.close()
             return EXIT_CONFIG
         runner = await self.serve_admin(sockets)
         self.handle_signals()
         self.announce(sockets)
+        self.audit.started(self.state.version, self.config)
         await self.stopped.wait()
         await self.drain()
         await runner.cleanup()
+        await self.usage.close()
+        self.audit.stopped(self.stop_reason)
+        await self.audit.close()
         self.engine.stop()
         log.info("stopped")
         return EXIT_OK
@@ -117,8 +133,10 @@ class Daemon:
             gatekeeper=Gatekeeper(self.config.admin),
             state=self.state,
             checks=self.readiness,
-            collector=self.collector,
+            collectors=self.collectors,
             reload=self.reload,
+            witness=self.audit,
+            usage=self.usage,
         )
         runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -128,7 +146,7 @@ class Daemon:
     def handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.on_stop_signal)
+            loop.add_signal_handler(number, self.on_stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn_reload())
 
     def announce(self, sockets: "Sockets") -> None:
@@ -153,20 +171,22 @@ class Daemon:
             "queue": not self.delivery.queue_stats().full,
         }
 
-    def collector(self, tenant: str | None) -> GatewayCollector:
+    def collectors(self, tenant: str | None) -> Sequence[Collector]:
         def queue() -> QueueView:
             stats = self.delivery.queue_stats()
             return QueueView(
                 stats.size, stats.max_bytes, stats.commits, stats.commit_seconds, stats.commit_errors, stats.full
             )
 
-        return GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        ledger = GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        usage = UsageCollector(self.usage.stats, tenant)
+        return (ledger, usage) if tenant is not None else (ledger, usage, AuditCollector(self.audit.stats))
 
     def spawn_reload(self) -> None:
-        self.reload_task = asyncio.create_task(self.reload())
+        self.reload_task = asyncio.create_task(self.reload("SIGHUP"))
 
-    async def reload(self) -> ReloadResult:
-        """Swap in the file's present content; if it is not usable, the old configuration stays."""
+    async def reload(self, actor: str) -> ReloadResult:
+        """Swap in the file's present content, as `actor` asked; if it is not usable, the old configuration stays."""
         systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         if self.tls_files is not None:
             await self.tls_files.refresh()
@@ -176,6 +196,7 @@ class Daemon:
             self.state.reload_successful = False
             messages = tuple(str(problem) for problem in error.problems)
             log.error("the configuration was not reloaded; the old one stays", problems=messages)
+            self.audit.reload_refused(actor, messages)
             systemd.notify("READY=1")
             return ReloadResult(ok=False, messages=messages)
         fixed = [key for key in _FIXED_KEYS if _value(config, key) != _value(self.config, key)]
@@ -190,11 +211,14 @@ class Daemon:
                 "queue": config.queue.model_copy(
                     update={name: getattr(self.config.queue, name) for name in ("dir", "ack", "max_bytes")}
                 ),
+                "audit": self.config.audit,
+                "usage": self.usage.reconfigure(config.usage),
             }
         )
         self.apply(config)
         await self.delivery.reconfigure(config)
         self.admin.gatekeeper = Gatekeeper(config.admin)
+        self.audit.reloaded(actor, self.config, config)
         self.config = config
         log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
         systemd.notify("READY=1")
@@ -203,7 +227,8 @@ class Daemon:
 
     # Stop.
 
-    def on_stop_signal(self) -> None:
+    def on_stop_signal(self, number: signal.Signals) -> None:
+        self.stop_reason = number.name
         self.stop_signals += 1
         if self.stop_signals > 1:
             log.warning("stopping at once")
@@ -284,5 +309,5 @@ def _use_tls(engine: Engine, material: TlsMaterial) -> None:
 def _value(config: Config, dotted: str) -> object:
     value: object = config
     for name in dotted.split("."):
-        value = getattr(value, name)
+        value = getattr(value, name, None)  # A section that is left out has no keys.
     return value

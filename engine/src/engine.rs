@@ -22,6 +22,7 @@ use crate::listen::tls::{TlsContext, TlsPem};
 use crate::listen::{self, Limits, Protocol, Shared};
 use crate::otlp::Signal;
 use crate::policy::Table;
+use crate::trial::trial;
 
 /// The running data path.
 pub struct Engine {
@@ -126,6 +127,13 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// What chosen stages make of a request (see [`trial`]).
+    pub fn trial(&self, tenant: &str, signal: &str, request: &[u8], stages: &[String]) -> Result<Vec<u8>, String> {
+        let signal = Signal::ALL.into_iter().find(|known| known.name() == signal);
+        let signal = signal.ok_or("signal must be 'traces', 'metrics' or 'logs'")?;
+        trial(&self.shared.generation.load(), tenant, signal, request, stages)
     }
 
     pub fn flush(&self) {

@@ -4,6 +4,7 @@
 //! takes tells nothing about the key; the final comparison is constant-time besides.
 
 pub mod certificate;
+pub mod tokens;
 
 use std::collections::HashMap;
 

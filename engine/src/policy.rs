@@ -53,6 +53,18 @@ pub enum IdentityProvider {
     Anonymous { tenant: String },
 }
 
+/// The bounds of judging tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLimits {
+    /// Tokens that are remembered, believed and refused ones.
+    pub max_believed: usize,
+    pub max_refused: usize,
+    /// How often the identity providers are asked, in all and because of one address.
+    pub questions: Rate,
+    pub questions_per_address: Rate,
+}
+
 /// Which names of a client certificate may be a tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -142,6 +142,18 @@ impl Engine {
         self.0.gate(tenant, reason);
     }
 
+    fn trial<'py>(
+        &self,
+        py: Python<'py>,
+        tenant: &str,
+        signal: &str,
+        request: &[u8],
+        stages: Vec<String>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let payload = py.detach(|| self.0.trial(tenant, signal, request, &stages)).map_err(PyValueError::new_err)?;
+        Ok(PyBytes::new(py, &payload))
+    }
+
     fn flush(&self, py: Python<'_>) {
         py.detach(|| self.0.flush());
     }

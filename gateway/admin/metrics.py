@@ -9,11 +9,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.types import DELIVERY_DURATION_BOUNDS_S, Lane, LaneCounters, Signal, TlsReloads
+from gateway.types import (
+    DELIVERY_DURATION_BOUNDS_S,
+    MAX_TENANTS,
+    OTHER_TENANTS,
+    Lane,
+    LaneCounters,
+    Signal,
+    TlsReloads,
+)
 
-# Tenants with series of their own; those beyond are summed up as one.
-MAX_TENANTS = 1000
-OTHER_TENANTS = "_other"
 PROTOCOLS = ("grpc", "http")
 
 
@@ -140,6 +145,11 @@ class GatewayCollector(Collector):
         )
         yield counter("gateway_resumed_items", "Found in the queue at start-up", lambda _, mine: mine.resumed)
         yield counter("gateway_delivered_items", "Taken by the destination", lambda _, mine: mine.delivered)
+        yield counter(
+            "gateway_delivered_bytes",
+            "Bytes taken by the destination, uncompressed",
+            lambda _, mine: mine.delivered_bytes,
+        )
         yield counter("gateway_delivery_retries", "Attempts that have to be made again", lambda _, mine: mine.retries)
         yield counter(
             "gateway_label_collisions",

@@ -18,6 +18,7 @@ from gateway.config.models import (
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.signing_key import read_signing_key
 from gateway.config.tls import ClientTls, ServerTls
 from gateway.types import Signal
 
@@ -45,6 +46,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _admin(loaded)
     yield from _identity(loaded)
     yield from _folders(loaded)
+    yield from _audit(loaded)
     yield from _destinations(loaded)
     config = loaded.config
     yield from _settings(loaded, ("defaults",), config.defaults)
@@ -136,6 +138,20 @@ def _identity(loaded: Loaded) -> Iterator[Problem]:
         if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
             path = ("identity", index, "anonymous", "tenant")
             yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")
+    yield from _oidc(loaded)
+
+
+def _oidc(loaded: Loaded) -> Iterator[Problem]:
+    issuers: set[str] = set()
+    for index, provider in enumerate(loaded.config.identity):
+        if provider.oidc is None:
+            continue
+        path = ("identity", index, "oidc")
+        if provider.oidc.issuer in issuers:
+            # A token's `iss` chooses who verifies it: a second provider of one issuer would never be asked.
+            yield loaded.problem((*path, "issuer"), "this issuer stands here already; one provider takes its tokens")
+        issuers.add(provider.oidc.issuer)
+        yield from _ca(loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file)
 
 
 def _folders(loaded: Loaded) -> Iterator[Problem]:
@@ -148,6 +164,29 @@ def _folders(loaded: Loaded) -> Iterator[Problem]:
             fixed = Path(str(destination.path).split("{", 1)[0] + "x").parent
             if reason := _unwritable(fixed):
                 yield loaded.problem(("destinations", name, "path"), f"cannot write to {fixed}: {reason}")
+    usage = loaded.config.usage
+    if usage is not None:
+        if usage.path.is_dir():
+            yield loaded.problem(("usage", "path"), f"{usage.path} is a folder; name a file in it")
+        elif reason := _unwritable(usage.path.parent):
+            yield loaded.problem(("usage", "path"), f"cannot write to {usage.path.parent}: {reason}")
+
+
+def _audit(loaded: Loaded) -> Iterator[Problem]:
+    audit = loaded.config.audit
+    if audit is None:
+        return
+    if reason := _unwritable(audit.dir):
+        yield loaded.problem(("audit", "dir"), f"cannot write to {audit.dir}: {reason}")
+    try:
+        read_signing_key(audit.key_file)
+        others = audit.key_file.stat().st_mode & 0o007
+    except (OSError, ValueError) as error:
+        yield loaded.problem(("audit", "key_file"), str(error))
+        return
+    if others:
+        message = f"everybody may read {audit.key_file}, and so forge the trail; chmod 600 it"
+        yield loaded.problem(("audit", "key_file"), message, warning=True)
 
 
 def _unwritable(folder: Path) -> str | None:

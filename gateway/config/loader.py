@@ -16,7 +16,6 @@ from gateway.config.problems import ConfigError, Problem, dotted
 
 # Keys that users of such software look for, and where they stand here or when they come.
 _LATER = {
-    "oidc": "OIDC comes with a later release; use api_key",
     "tail": "tail sampling comes with a later release; use ratio",
     "active_series": "the series quota comes with a later release",
 }

@@ -6,8 +6,11 @@ Keys are promises (see CHANGELOG.md). Unknown keys are refused. Secrets are `Sec
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -19,9 +22,13 @@ from gateway.types import Signal
 _TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 
 
+def is_tenant_id(value: str) -> bool:
+    """Whether a tenant could have this name: the characters that Mimir, Loki and Tempo allow; `|` separates there."""
+    return _TENANT_ID.fullmatch(value) is not None and value not in (".", "..")
+
+
 def _tenant_id(value: str) -> str:
-    # The characters that Mimir, Loki and Tempo allow; `|` separates tenants there.
-    if not _TENANT_ID.fullmatch(value) or value in (".", ".."):
+    if not is_tenant_id(value):
         raise ValueError("a tenant's name is 1 to 150 of the characters A-Z a-z 0-9 ! _ . * ' ( ) -")
     return value
 
@@ -127,17 +134,98 @@ class Anonymous(Model):
     tenant: TenantId
 
 
+SignatureAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
+]  # fmt: skip
+"""Signatures that a public key verifies; `Ed25519` and `Ed448` are what RFC 9864 calls the two kinds of `EdDSA`."""
+
+
+def _tenant_pattern(value: str) -> str:
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"it is not a regular expression: {error.msg}") from None
+    if groups != 1:
+        raise ValueError("put the tenant's name, and nothing else, into one group, as in /tenants/([^/]+)")
+    return value
+
+
+class Oidc(Model):
+    """JSON Web Tokens (JWT) of an OpenID Connect issuer; see docs/identity.md."""
+
+    issuer: Url
+    """Exactly as tokens name it in `iss`; its `/.well-known/openid-configuration` says where its keys are."""
+    audience: Annotated[str, Field(min_length=1)]
+    """What `aud` must hold: the gateway's name at the issuer."""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "authorization"
+    """Where the token stands."""
+    scheme: str | None = "Bearer"
+    """The word before the token; none: the header's value is the token."""
+    jwks_url: Url | None = None
+    """Where the issuer's keys are, if it has no discovery document."""
+    ca_file: Path | None = None
+    """CA that signed the issuer's certificate; the system's by default."""
+    allow_http: bool = False
+    """Fetch keys without TLS from other machines too. Whoever is on the way can then make tokens."""
+    algorithms: Annotated[tuple[SignatureAlgorithm, ...], Field(min_length=1)] = get_args(SignatureAlgorithm)
+    """Signatures that are believed."""
+    leeway: Annotated[Seconds, Field(ge=0, le=300)] = 30.0
+    """How far the issuer's clock and ours may be apart."""
+    tenant_claim: Annotated[str, Field(min_length=1)] = "tenant_id"
+    """The claim that names the tenant: text, or a list of which one is the tenant. `a.b` is `b` inside `a`, unless a
+    claim is called `a.b`."""
+    tenant_pattern: Annotated[str, AfterValidator(_tenant_pattern)] | None = None
+    """Regular expression, anchored at both ends, with one group: the tenant's name. Values that do not match are not
+    looked at: `/tenants/([^/]+)` picks `acme` from the groups `/staff` and `/tenants/acme`."""
+    scopes: Annotated[Mapping[Signal, Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """The scope that a token needs to send a signal; signals that are not named here cannot be sent. Without it, every
+    token may send all signals."""
+    timeout: Annotated[Seconds, Field(gt=0, le=60)] = 5.0
+    """For fetching the keys."""
+    refresh: Annotated[Seconds, Field(ge=1)] = 300.0
+    """How often the keys are fetched anew; an unknown key is asked for at once."""
+    max_stale: Annotated[Seconds, Field(ge=1)] = 86400.0
+    """How long known keys are believed while the issuer cannot be reached."""
+
+    @model_validator(mode="after")
+    def _keys_come_safely(self) -> Self:
+        for url in filter(None, (self.issuer, self.jwks_url)):
+            if not self.may_fetch(url):
+                raise ValueError(
+                    f"{url} is not https, so anybody on the way could make tokens; use https, or allow_http: true"
+                )
+        if self.max_stale < self.refresh:
+            raise ValueError("max_stale must be at least refresh")
+        return self
+
+    def may_fetch(self, url: str) -> bool:
+        """Whether keys from `url` are the issuer's: over TLS, from this machine, or from anywhere by `allow_http`."""
+        parts = urlsplit(url)
+        return parts.scheme == "https" or (parts.scheme == "http" and (self.allow_http or _is_loopback(parts.hostname)))
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 class IdentityProvider(Model):
     """One way to say who one is; exactly one key."""
 
     api_key: ApiKeyHeader | None = None
+    oidc: Oidc | None = None
     mtls: Mtls | None = None
     anonymous: Anonymous | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(getattr(self, name) is not None for name in type(self).model_fields) != 1:
-            raise ValueError(f"name exactly one of {', '.join(type(self).model_fields)}")
+        kinds = list(type(self).model_fields)
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError(f"name exactly one of {', '.join(kinds)}")
         return self
 
 
@@ -399,6 +487,42 @@ class Tenant(TenantSettings):
     """Refuse everything it sends."""
 
 
+class Audit(Model):
+    """The tamper-evident trail of who did what (docs/audit.md). Without this section there is none."""
+
+    dir: Path
+    """Folder of the trail's files; one gateway writes to it."""
+    key_file: Path
+    """Ed25519 private key that signs the anchors; `gateway audit keygen` makes one."""
+    max_bytes: Annotated[ByteSize, Field(ge=64 << 10)] = 64 << 20
+    """A file that would grow over it is closed and the next begun; also at midnight UTC."""
+    keep: Annotated[int, Field(ge=2, le=100_000)] = 400
+    """How many files are kept; the oldest is deleted first."""
+
+
+class Price(Model):
+    """Prices of one signal; unset costs nothing."""
+
+    per_gb: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For 10^9 bytes that came in, uncompressed."""
+    per_million_items: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For a million items taken in: spans, points or log records."""
+
+
+class Usage(Model):
+    """Usage of each tenant, signal and day, kept on disk (docs/usage.md). Without this section it is not kept."""
+
+    path: Path
+    """The SQLite database."""
+    interval: Annotated[Seconds, Field(ge=0.1, le=3600)] = 10.0
+    """How often usage is written; a crash loses at most this."""
+    keep_days: Annotated[int, Field(ge=1, le=3660)] = 400
+    """Older days are deleted."""
+    prices: Mapping[Signal, Price] = Field(default_factory=dict)
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """Shown beside costs; nothing is converted."""
+
+
 class Log(Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -420,4 +544,6 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    audit: Audit | None = None
+    usage: Usage | None = None
     log: Log = Log()

@@ -124,6 +124,7 @@ class Courier:
         else:
             rejected = min(rejected, items)
             counters.delivered += items - rejected
+            counters.delivered_bytes += sum(stored.record.size for stored in records)
             if rejected:
                 counters.dropped["rejected_by_backend"] = counters.dropped.get("rejected_by_backend", 0) + rejected
         self._attempt = 0

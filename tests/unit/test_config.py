@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 TENANT = "destinations: {d: {type: file, path: /tmp/x}}\ntenants: {acme: {}}\n"
 LOKI = "tenants: {acme: {}}\ndestinations: {l: {type: loki, url: 'http://l/push', "
 OTLP = "tenants: {acme: {}}\ndestinations: {j: {type: otlp, endpoint: 'http://j:4317', "
+OIDC = TENANT + "identity: [{oidc: {audience: gateway, %s}}]"
 FILE = Path("gateway.yaml")
 
 
@@ -36,7 +37,26 @@ BAD = [
     (TENANT + "listn: {}", "gateway.yaml:3:1 listn: unknown key; did you mean listen?"),
     (TENANT + "batch: {max_age: 3 parsecs}", "batch.max_age: write a value like 200ms, 5s or 1m"),
     (TENANT + "batch: {}\nbatch: {}", "gateway.yaml:4:1 batch: key 'batch' stands here again"),
-    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc: OIDC comes with a later release"),
+    (TENANT + "identity: [{mtls: {}}]", "identity[0].mtls.tenant_from: it is missing"),
+    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, oidc, mtls, anonymous"),
+    (TENANT + "identity: [{oidc: {}}]", "identity[0].oidc.issuer: it is missing"),
+    (OIDC % "issuer: http://sso.example/realms/a", "is not https, so anybody on the way could make tokens"),
+    (OIDC % "issuer: https://sso.example, jwks_url: http://10.0.0.1/keys", "http://10.0.0.1/keys is not https"),
+    (OIDC % "issuer: http://127.0.0.1.example/a", "is not https"),
+    (OIDC % "issuer: https://user:secret@sso.example", "identity[0].oidc.issuer: write a URL"),
+    (OIDC % "issuer: https://sso.example, algorithms: [none]", "algorithms[0]: must be one of 'RS256'"),
+    (OIDC % "issuer: https://sso.example, algorithms: [HS256]", "algorithms[0]: must be one of 'RS256'"),
+    (OIDC % "issuer: https://sso.example, algorithms: []", "algorithms: tuple should have at least 1 item"),
+    (OIDC % "issuer: https://sso.example, tenant_pattern: '/tenants/.*'", "put the tenant's name, and nothing else"),
+    (OIDC % "issuer: https://sso.example, tenant_pattern: '('", "it is not a regular expression: missing )"),
+    (OIDC % "issuer: https://sso.example, scopes: {spans: x}", "scopes"),
+    (OIDC % "issuer: https://sso.example, leeway: 1h", "leeway: input should be less than or equal to 300"),
+    (OIDC % "issuer: https://sso.example, refresh: 2h, max_stale: 1h", "max_stale must be at least refresh"),
+    (OIDC % "issuer: https://sso.example, ca_file: /no/such.crt", "oidc.ca_file: cannot read /no/such.crt"),
+    (
+        TENANT + "identity: [{oidc: {issuer: https://a.b, audience: x}}, {oidc: {issuer: https://a.b, audience: y}}]",
+        "identity[1].oidc.issuer: this issuer stands here already",
+    ),
     (TENANT + "identity: [{anonymous: {tenant: nobody}}]", "identity[0].anonymous.tenant: there is no tenant nobody"),
     (TENANT + "defaults: {routes: {traces: [x]}}", "defaults.routes.traces[0]: there is no destination x"),
     (
@@ -104,24 +124,16 @@ BAD = [
     (TENANT + "defaults: {sample: {traces: {ratio: 2}}}", "defaults.sample.traces.ratio: input should be less than"),
     (TENANT + "defaults: {relabel: {logs: [{action: hashmod, target_label: x}]}}", "hashmod needs a modulus above 0"),
     (TENANT + "admin: {tokens: [{name: x, token: '${env:NO_SUCH_VARIABLE}'}]}", "NO_SUCH_VARIABLE is not set"),
-    (
-        TENANT + "listen: {tls: {cert_file: a, key_file: b, client_auth: request}}",
-        "client_auth is about client",
-    ),
-    (
-        TENANT + "listen: {tls: {cert_file: a, key_file: b, crl_file: c}}",
-        "listen.tls: crl_file is about client",
-    ),
+    (TENANT + "listen: {tls: {cert_file: a, key_file: b, client_auth: request}}", "client_auth is about client"),
+    (TENANT + "listen: {tls: {cert_file: a, key_file: b, crl_file: c}}", "tls: crl_file is about client certificates"),
     (TENANT + "identity: [{mtls: {tenant_from: san_uri}}]", "identity[0].mtls: tenant_from: san_uri needs a pattern"),
-    (
-        TENANT + "identity: [{mtls: {tenant_from: cn}}]",
-        "identity[0].mtls.tenant_from: must be one of 'san_uri'",
-    ),
-    (
-        TENANT + "identity: [{mtls: {tenant_from: san_dns}}]",
-        "identity[0].mtls: clients are not asked for a certificate",
-    ),
-    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, mtls, anonymous"),
+    (TENANT + "identity: [{mtls: {tenant_from: cn}}]", "identity[0].mtls.tenant_from: must be one of 'san_uri'"),
+    (TENANT + "identity: [{mtls: {tenant_from: san_dns}}]", "identity[0].mtls: clients are not asked"),
+    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, oidc, mtls, anonymous"),
+    (TENANT + "audit: {dir: /tmp}", "audit.key_file: it is missing"),
+    (TENANT + "usage: {path: /tmp}", "usage.path: /tmp is a folder; name a file in it"),
+    (TENANT + "usage: {path: /etc/passwd/usage.db}", "usage.path: cannot write to /etc/passwd"),
+    (TENANT + "usage: {path: u.db, prices: {logs: {per_gb: -1}}}", "usage.prices.logs.per_gb: input should be greater"),
     (TENANT + "listen: {grpc: '127.0.0.1:1', http: '127.0.0.1:1'}", "listen.grpc listens on 127.0.0.1:1 already"),
 ]
 
@@ -192,6 +204,15 @@ batch: {max_age: 250ms}
     assert config.tenants["no"].api_keys[0].id == "012"
     assert config.queue.max_bytes == 2 << 30
     assert config.batch.max_age == 0.25
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    ["issuer: https://sso.example/realms/a", "issuer: http://127.0.0.1:8080/realms/a", "issuer: http://localhost",
+     "issuer: 'http://[::1]:8080/a'", "issuer: http://sso.example, allow_http: true"],
+)  # fmt: skip
+def test_keys_come_over_tls_unless_they_need_not(issuer: str) -> None:
+    assert problems(OIDC % issuer) == problems(TENANT)
 
 
 def test_substitution_fills_scalars_and_shows_in_no_repr(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

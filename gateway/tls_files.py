@@ -42,16 +42,17 @@ class TlsFiles:
         self._tls = tls
         self._use = use
         self._reloads = reloads
-        self._stamp: _Stamp = ()
-        self._failed_stamp: _Stamp = ()
-        self._told = False
+        self._used_stamp: _Stamp = ()
+        self._bad_stamp: _Stamp = ()
+        self._bad_looks = 0
         self._one_at_a_time = asyncio.Lock()
 
     def load(self) -> None:
         """Read and use the files. Raises ValueError, with the key at fault; what was used before stays."""
+        # Looked at before it is read: what changes in between is seen at the next look.
         stamp = self._look()
         self._use(read(self._tls))
-        self._stamp = stamp
+        self._used_stamp = stamp
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -66,25 +67,24 @@ class TlsFiles:
 
     def _refresh(self) -> None:
         stamp = self._look()
-        if stamp == self._stamp:
+        if stamp == self._used_stamp:
             # Nothing is new, or what was bad has been put back.
-            self._reloads.successful, self._failed_stamp = True, ()
+            self._reloads.successful, self._bad_stamp = True, ()
             return
         try:
             self.load()
         except ValueError as error:
             self._refuse(stamp, str(error))
             return
-        self._reloads.successful, self._failed_stamp = True, ()
+        self._reloads.successful, self._bad_stamp = True, ()
         self._reloads.succeeded += 1
         log.info("the TLS files were reloaded")
 
     def _refuse(self, stamp: _Stamp, reason: str) -> None:
         # A certificate and its key are written one after the other: only what is still bad at a second look is news.
-        if stamp != self._failed_stamp:
-            self._failed_stamp, self._told = stamp, False
-        elif not self._told:
-            self._told = True
+        self._bad_looks = self._bad_looks + 1 if stamp == self._bad_stamp else 1
+        self._bad_stamp = stamp
+        if self._bad_looks == 2:
             self._reloads.successful = False
             self._reloads.failed += 1
             log.error(f"the TLS files were not reloaded; the old ones stay in use: listen.tls.{reason}")

@@ -204,7 +204,7 @@ fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
     use crate::listen::peer::PeerCertificate;
-    use crate::policy::{ApiKey, NameOfTenant};
+    use crate::policy::{ApiKey, TenantFrom};
 
     fn tenant(id: &str, key: &str) -> Tenant {
         let sha256 = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -265,11 +265,11 @@ mod tests {
 
     #[test]
     fn a_certificate_and_a_key_must_name_the_same_tenant() {
-        let by_common_name = IdentityProvider::Mtls { tenant_from: NameOfTenant::CommonName, pattern: None };
+        let by_common_name = IdentityProvider::Mtls { tenant_from: TenantFrom::CommonName, pattern: None };
         let everybody = IdentityProvider::Anonymous { tenant: "globex".into() };
         let providers = [vec![by_common_name], providers(), vec![everybody]].concat();
         let patterned =
-            IdentityProvider::Mtls { tenant_from: NameOfTenant::CommonName, pattern: Some("host-(.*)".into()) };
+            IdentityProvider::Mtls { tenant_from: TenantFrom::CommonName, pattern: Some("host-(.*)".into()) };
         let lenient = [vec![patterned], providers.clone()[1..].to_vec()].concat();
         let tenants = [tenant("acme", "a"), tenant("globex", "b")];
         let strict = Identity::compile(&providers, &tenants).unwrap();

@@ -48,7 +48,7 @@ pub enum IdentityProvider {
     /// A key in `header` (lower case), behind `scheme` ("Bearer", "Basic") or bare if there is none.
     ApiKey { header: String, scheme: Option<String> },
     /// A name of the verified client certificate is the tenant's, or holds it where `pattern` has its group.
-    Mtls { tenant_from: NameOfTenant, pattern: Option<String> },
+    Mtls { tenant_from: TenantFrom, pattern: Option<String> },
     /// Whoever shows no credential at all is this tenant.
     Anonymous { tenant: String },
 }
@@ -68,7 +68,7 @@ pub struct TokenLimits {
 /// Which names of a client certificate may be a tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum NameOfTenant {
+pub enum TenantFrom {
     SanUri,
     SanDns,
     CommonName,

@@ -127,6 +127,14 @@ def test_where_certificates_are_requested_one_that_is_shown_must_be_good(mixed: 
         client.send(SPAN, bearer("acme-key"))
 
 
+def test_a_certificate_that_cannot_be_read_is_not_the_same_as_none(mixed: Deployment) -> None:
+    # An x400Address, which is a name that nobody uses, and no X.509 library of ours reads.
+    unreadable = mixed.clients.issue("unreadable", subject_alternative_name=b"\x30\x04\xa3\x02\x05\x00")
+    with mixed.client(HttpClient, unreadable) as client, pytest.raises(HandshakeRefusedError):
+        client.send(SPAN, bearer("acme-key"))
+    assert mixed.failed_handshakes("bad_certificate") == 1
+
+
 def pem(label: str, body: str) -> str:
     return f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n"
 

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import signal
 import threading
 import time
 from collections import Counter
@@ -38,10 +39,12 @@ def reloads(gateway: Gateway, result: str = "success") -> float:
     return gateway.total("gateway_tls_reloads_total", result=result)
 
 
-def reload_after(gateway: Gateway, change: Callable[[], Any], result: str = "success") -> None:
-    """Make the change and wait until the gateway has seen it."""
+def reload_after(gateway: Gateway, change: Callable[[], Any], result: str = "success", *, ask: bool = True) -> None:
+    """Make the change and wait until the gateway has seen it, by itself or because it was asked to reload."""
     before = reloads(gateway, result)
     change()
+    if ask:
+        gateway.process.signal(signal.SIGHUP)
     wait_until(lambda: reloads(gateway, result) > before, f"a reload with {result}", 20)
 
 
@@ -205,9 +208,9 @@ def test_certificates_and_cas_are_rotated_under_load_without_a_failed_request(de
 
     with Load(deployment, trusted, old) as load:
         wait_until(lambda: load.all_hold(old), "every client to be at work")
-        reload_after(gateway, rotate_server)
-        reload_after(gateway, lambda: (folder / "crl.pem").write_bytes(both_crls))
-        reload_after(gateway, lambda: deployment.clients.file.write_bytes(old_ca + new_ca))
+        reload_after(gateway, rotate_server, ask=False)
+        reload_after(gateway, lambda: (folder / "crl.pem").write_bytes(both_crls), ask=False)
+        reload_after(gateway, lambda: deployment.clients.file.write_bytes(old_ca + new_ca), ask=False)
         load.certificate = new
         wait_until(lambda: load.all_hold(new), "every client to have the new certificate")
         reload_after(gateway, lambda: deployment.clients.file.write_bytes(new_ca))

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 _MAY_SIGN = x509.KeyUsage(
     digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
@@ -54,16 +54,23 @@ class Authority:
         common_name: str | None = None,
         uris: Sequence[str] = (),
         dns_names: Sequence[str] = (),
+        subject_alternative_name: bytes | None = None,
         lifetime: datetime.timedelta = _DAY,
     ) -> Certificate:
-        """A certificate for 127.0.0.1 and the names given, to serve and to show as a client."""
+        """A certificate for 127.0.0.1 and the names given, to serve and to show as a client.
+
+        `subject_alternative_name` is DER that takes the place of those names.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         names += [x509.UniformResourceIdentifier(uri) for uri in uris]
         names += [x509.DNSName(dns_name) for dns_name in dns_names]
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = _builder(_name(common_name or name), self._name, key.public_key(), lifetime)
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        subject: x509.ExtensionType = x509.SubjectAlternativeName(names)
+        if subject_alternative_name is not None:
+            subject = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, subject_alternative_name)
+        builder = builder.add_extension(subject, critical=False)
         builder = builder.add_extension(signer, critical=False)
         issued = Certificate(self._folder / f"{name}.crt", self._folder / f"{name}.key")
         chain = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

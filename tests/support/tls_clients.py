@@ -47,6 +47,7 @@ class HttpClient:
         try:
             answer = send_http(self.gateway, payload, headers=headers, connection=self._connection)
         except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected, http.client.NotConnected) as error:
+            self._connection.close()
             raise HandshakeRefusedError(str(error)) from error
         # A lost connection must show, not heal.
         self._connection.auto_open = 0

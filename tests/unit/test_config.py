@@ -148,6 +148,12 @@ BAD = [
     (TENANT + "defaults: {sample: {traces: {ratio: 2}}}", "defaults.sample.traces.ratio: input should be less than"),
     (TENANT + "defaults: {relabel: {logs: [{action: hashmod, target_label: x}]}}", "hashmod needs a modulus above 0"),
     (TENANT + "admin: {tokens: [{name: x, token: '${env:NO_SUCH_VARIABLE}'}]}", "NO_SUCH_VARIABLE is not set"),
+    (TENANT + "listen: {tls: {cert_file: a, key_file: b, client_auth: request}}", "client_auth is about client"),
+    (TENANT + "listen: {tls: {cert_file: a, key_file: b, crl_file: c}}", "tls: crl_file is about client certificates"),
+    (TENANT + "identity: [{mtls: {tenant_from: san_uri}}]", "identity[0].mtls: tenant_from: san_uri needs a pattern"),
+    (TENANT + "identity: [{mtls: {tenant_from: cn}}]", "identity[0].mtls.tenant_from: must be one of 'san_uri'"),
+    (TENANT + "identity: [{mtls: {tenant_from: san_dns}}]", "identity[0].mtls: clients are not asked"),
+    (TENANT + "identity: [{}]", "identity[0]: name exactly one of api_key, oidc, mtls, anonymous"),
     (TENANT + "audit: {dir: /tmp}", "audit.key_file: it is missing"),
     (TENANT + "usage: {path: /tmp}", "usage.path: /tmp is a folder; name a file in it"),
     (TENANT + "usage: {path: /etc/passwd/usage.db}", "usage.path: cannot write to /etc/passwd"),
@@ -218,6 +224,15 @@ TLS_FILES = [
     ("{cert_file: a.key, key_file: a.crt}", "a.key and a.crt are not a certificate and its unencrypted key"),
     ("{cert_file: a.crt, key_file: locked.key}", "a.crt and locked.key are not a certificate and its unencrypted key"),
     ("{cert_file: a.crt, key_file: a.key, client_ca_file: a.key}", "tls.client_ca_file: a.key holds no CA certificate"),
+    ("{cert_file: a.crt, key_file: a.key, client_ca_file: authority.crt, crl_file: authority.crl}", None),
+    (
+        "{cert_file: a.crt, key_file: a.key, client_ca_file: authority.crt, crl_file: a.crt}",
+        "listen.tls.crl_file: a.crt holds no CRL",
+    ),
+    (
+        "{cert_file: a.crt, key_file: a.key, client_ca_file: authority.crt, crl_file: no.crl}",
+        "listen.tls.crl_file: cannot read no.crl: No such file or directory",
+    ),
     ("{cert_file: a.crt, key_file: a.key, client_ca_file: no}", "tls.client_ca_file: cannot read no: No such file"),
 ]
 
@@ -230,6 +245,7 @@ def test_certificates_are_read_before_anything_listens(
     authority = Authority(tmp_path)
     issued = authority.issue("a")
     authority.issue("b")
+    (tmp_path / "authority.crl").write_bytes(authority.revocation_list())
     (tmp_path / "locked.key").write_bytes(locked(issued.key_file))
     found = problems(TENANT + "admin: {tokens: [{name: a, token: a}]}\nlisten: {tls: " + tls + "}")
     assert len(found) == (0 if expected is None else 1), found

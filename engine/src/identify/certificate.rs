@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use regex::{Regex, RegexBuilder};
 
 use crate::listen::peer::{Peer, PeerCertificate};
-use crate::policy::{NameOfTenant, Tenant};
+use crate::policy::{Tenant, TenantFrom};
 
 /// A pattern may not compile to more than this.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -65,7 +65,7 @@ impl CertificateRefusal {
 /// One `mtls` identity provider: which names of a certificate are looked at, and what in them is the tenant.
 #[derive(Debug)]
 pub struct CertificateTenants {
-    names: NameOfTenant,
+    names: TenantFrom,
     /// Its one group is the tenant. Without a pattern the whole name is.
     pattern: Option<Regex>,
     tenants: HashMap<String, usize>,
@@ -73,14 +73,10 @@ pub struct CertificateTenants {
 
 impl CertificateTenants {
     /// The error says what is wrong with the pattern.
-    pub fn compile(
-        names: NameOfTenant,
-        pattern: Option<&str>,
-        tenants: &[Tenant],
-    ) -> Result<CertificateTenants, String> {
+    pub fn compile(names: TenantFrom, pattern: Option<&str>, tenants: &[Tenant]) -> Result<CertificateTenants, String> {
         let pattern = match pattern {
             Some(pattern) => Some(compile_pattern(pattern)?),
-            None if names == NameOfTenant::SanUri => return Err("tenant_from: san_uri needs a pattern".to_owned()),
+            None if names == TenantFrom::SanUri => return Err("tenant_from: san_uri needs a pattern".to_owned()),
             None => None,
         };
         let tenants = tenants.iter().enumerate().map(|(index, tenant)| (tenant.id.clone(), index)).collect();
@@ -101,9 +97,9 @@ impl CertificateTenants {
 
     fn names<'a>(&self, certificate: &'a PeerCertificate) -> &'a [String] {
         match self.names {
-            NameOfTenant::SanUri => &certificate.san_uris,
-            NameOfTenant::SanDns => &certificate.san_dns,
-            NameOfTenant::CommonName => certificate.common_name.as_slice(),
+            TenantFrom::SanUri => &certificate.san_uris,
+            TenantFrom::SanDns => &certificate.san_dns,
+            TenantFrom::CommonName => certificate.common_name.as_slice(),
         }
     }
 
@@ -163,13 +159,13 @@ mod tests {
         Peer::new("192.0.2.1".parse().unwrap(), Some(certificate))
     }
 
-    fn compile(names: NameOfTenant, pattern: Option<&str>) -> Result<CertificateTenants, String> {
+    fn compile(names: TenantFrom, pattern: Option<&str>) -> Result<CertificateTenants, String> {
         CertificateTenants::compile(names, pattern, &tenants(&["acme", "globex"]))
     }
 
     #[test]
     fn the_pattern_must_match_the_whole_name() {
-        let provider = compile(NameOfTenant::SanUri, Some("spiffe://example.org/tenant/([^/]+)(?:/.*)?")).unwrap();
+        let provider = compile(TenantFrom::SanUri, Some("spiffe://example.org/tenant/([^/]+)(?:/.*)?")).unwrap();
         for (uri, expected) in [
             ("spiffe://example.org/tenant/acme", Ok(Some(0))),
             ("spiffe://example.org/tenant/globex/ns/x", Ok(Some(1))),
@@ -186,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_alternative_is_anchored_like_the_whole() {
-        let provider = compile(NameOfTenant::CommonName, Some("a|(acme)")).unwrap();
+        let provider = compile(TenantFrom::CommonName, Some("a|(acme)")).unwrap();
         for (name, expected) in [
             ("acme", Ok(Some(0))),
             ("acme.evil.example", Err(CertificateRefusal::WithoutTenant)),
@@ -199,8 +195,8 @@ mod tests {
 
     #[test]
     fn without_a_pattern_the_whole_name_is_the_tenant() {
-        let by_dns = compile(NameOfTenant::SanDns, None).unwrap();
-        let by_common_name = compile(NameOfTenant::CommonName, None).unwrap();
+        let by_dns = compile(TenantFrom::SanDns, None).unwrap();
+        let by_common_name = compile(TenantFrom::CommonName, None).unwrap();
         assert_eq!(by_dns.tenant(&peer(&[], &["globex"], Some("acme"))), Ok(Some(1)));
         assert_eq!(by_common_name.tenant(&peer(&[], &["globex"], Some("acme"))), Ok(Some(0)));
         assert_eq!(by_common_name.tenant(&peer(&[], &["acme"], None)), Err(CertificateRefusal::WithoutTenant));
@@ -208,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_certificate_of_two_tenants_is_neithers() {
-        let provider = compile(NameOfTenant::SanDns, Some(r"([^.]+)\.example")).unwrap();
+        let provider = compile(TenantFrom::SanDns, Some(r"([^.]+)\.example")).unwrap();
         for (names, expected) in [
             (&["acme.example", "acme.example", "localhost"][..], Ok(Some(0))),
             (&["acme.example", "globex.example"], Err(CertificateRefusal::SeveralTenants)),
@@ -221,7 +217,7 @@ mod tests {
 
     #[test]
     fn no_certificate_is_no_answer() {
-        let provider = compile(NameOfTenant::CommonName, None).unwrap();
+        let provider = compile(TenantFrom::CommonName, None).unwrap();
         assert_eq!(provider.tenant(&Peer::new("192.0.2.1".parse().unwrap(), None)), Ok(None));
     }
 
@@ -236,7 +232,7 @@ mod tests {
             (Some(r"(\w{1000}){1000}"), "larger than 1048576 bytes when compiled"),
             (None, "tenant_from: san_uri needs a pattern"),
         ] {
-            let error = compile(NameOfTenant::SanUri, pattern).unwrap_err();
+            let error = compile(TenantFrom::SanUri, pattern).unwrap_err();
             assert!(error.contains(reason), "{pattern:?}: {error}");
         }
     }

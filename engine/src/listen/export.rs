@@ -35,7 +35,7 @@ pub(super) enum Framing {
 /// Takes a request in and says how to answer it.
 pub(super) async fn export(
     shared: &Arc<Shared>,
-    peer: &Peer,
+    peer: &Arc<Peer>,
     signal: Signal,
     headers: &HeaderMap,
     body: &mut Incoming,

@@ -37,7 +37,7 @@ const SERVICE_UNKNOWN: &[u8] = &[0x08, 3];
 /// A HealthCheckRequest holds one service name.
 const MAX_HEALTH_REQUEST: usize = 1024;
 
-pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {

@@ -14,7 +14,7 @@ use super::peer::Peer;
 use super::{Protocol, Shared};
 use crate::otlp::Signal;
 
-pub(super) async fn answer(shared: &Arc<Shared>, peer: &Peer, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     let format = head.headers.get(CONTENT_TYPE).and_then(parse_format);

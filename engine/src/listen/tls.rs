@@ -107,3 +107,113 @@ fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'stat
         Err(_) => Err("crl_file: it is not valid PEM"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+        KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    };
+
+    use super::*;
+
+    struct Authority(Issuer<'static, KeyPair>, String);
+
+    fn authority(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority(Issuer::new(params, key), pem)
+    }
+
+    impl Authority {
+        fn issue(&self, serial: u64) -> (CertificateDer<'static>, String, String) {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.serial_number = Some(serial.into());
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &self.0).unwrap();
+            (certificate.der().clone(), certificate.pem(), key.serialize_pem())
+        }
+
+        fn crl(&self, revoked: &[u64], until: i32) -> String {
+            let entry = |serial: &u64| RevokedCertParams {
+                serial_number: SerialNumber::from(*serial),
+                revocation_time: rcgen::date_time_ymd(2024, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let params = CertificateRevocationListParams {
+                this_update: rcgen::date_time_ymd(2024, 1, 1),
+                next_update: rcgen::date_time_ymd(until, 1, 1),
+                crl_number: 1u64.into(),
+                issuing_distribution_point: None,
+                revoked_certs: revoked.iter().map(entry).collect(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            params.signed_by(&self.0).unwrap().pem().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_chain_is_trusted_as_long_as_every_ca_and_crl_says_so() {
+        let (ours, other) = (authority("ours"), authority("other"));
+        let (_, certificate, key) = ours.issue(1);
+        let chain = [ours.issue(7).0];
+        let (good, revoked, lapsed) = (ours.crl(&[3], 2200), ours.crl(&[7], 2200), ours.crl(&[], 2025));
+        let both = format!("{}{good}", other.crl(&[7], 2200));
+        for (ca, crl, trusted) in [
+            (&ours.1, None, true),
+            (&other.1, None, false),
+            (&ours.1, Some(&good), true),
+            (&ours.1, Some(&both), true),
+            (&ours.1, Some(&revoked), false),
+            (&ours.1, Some(&lapsed), false),
+            (&ours.1, Some(&other.crl(&[], 2200)), false),
+        ] {
+            let pem = TlsPem {
+                certificate: certificate.as_bytes(),
+                private_key: key.as_bytes(),
+                client_ca: Some(ca.as_bytes()),
+                crl: crl.map(String::as_bytes),
+                require_client_certificate: true,
+            };
+            let context = TlsContext::build(Protocol::Http, &pem).unwrap();
+            assert_eq!(context.trusts(&chain), trusted);
+            assert!(context.trusts(&[]), "who showed nothing has nothing to lose");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_key_at_fault_and_quotes_no_file() {
+        let authority = authority("ours");
+        let (_, certificate, key) = authority.issue(1);
+        let (_, _, other_key) = authority.issue(2);
+        let armoured = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let (no_certificate, no_crl) = (armoured("CERTIFICATE"), armoured("X509 CRL"));
+        let ca = Some(authority.1.as_str());
+        for (certificate, key, client_ca, crl, start) in [
+            ("", key.as_str(), None, None, "cert_file: it holds no certificate"),
+            (&no_certificate, &key, None, None, "cert_file: it does not go with key_file"),
+            (&certificate, &certificate, None, None, "key_file: it holds no unencrypted private key"),
+            (&certificate, &other_key, None, None, "cert_file: it does not go with key_file"),
+            (&certificate, &key, Some(""), None, "client_ca_file: it holds no certificate"),
+            (&certificate, &key, Some(&no_certificate), None, "client_ca_file: it holds an unusable certificate"),
+            (&certificate, &key, ca, Some(""), "crl_file: it holds no CRL"),
+            (&certificate, &key, ca, Some(&no_crl), "crl_file: it holds an unusable CRL"),
+        ] {
+            let pem = TlsPem {
+                certificate: certificate.as_bytes(),
+                private_key: key.as_bytes(),
+                client_ca: client_ca.map(str::as_bytes),
+                crl: crl.map(str::as_bytes),
+                require_client_certificate: true,
+            };
+            let error = TlsContext::build(Protocol::Grpc, &pem).err().unwrap();
+            assert!(error.starts_with(start), "{error}");
+            assert!(!error.contains("AAAA") && !error.contains("BEGIN"), "{error}");
+        }
+    }
+}

@@ -29,11 +29,13 @@ need-go:
 
 $(VENV)/installed: requirements.lock | need-python
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "installing the Python packages of requirements.lock into $(VENV) (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 $(ENGINE): $(ENGINE_SOURCES) pyproject.toml $(VENV)/installed | need-cargo
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	@echo "building the engine (the first time: minutes of CPU; then only what changed)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=2 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
 build: $(ENGINE)

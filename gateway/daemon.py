@@ -39,7 +39,7 @@ EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 _BACKLOG = 1024
 # What cannot change while the daemon runs.
 _FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
-               "usage.path", "usage.interval")  # fmt: skip
+               "usage.path", "usage.interval", "log")  # fmt: skip
 
 
 class StartError(Exception):
@@ -77,6 +77,7 @@ class Daemon:
         self.stop_signals = 0
         self.stopped = asyncio.Event()
         self.tls_files: TlsFiles | None = None
+        self.reloading = asyncio.Lock()
 
     async def run(self) -> int:
         try:
@@ -187,24 +188,37 @@ class Daemon:
 
     async def reload(self, actor: str) -> ReloadResult:
         """Swap in the file's present content, as `actor` asked; if it is not usable, the old configuration stays."""
-        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        if self.tls_files is not None:
-            await self.tls_files.refresh()
-        try:
-            config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
-        except ConfigError as error:
+        # One after the other, so that what was read last is what runs.
+        async with self.reloading:
+            if self.draining:
+                return ReloadResult(ok=False, messages=("the gateway is stopping",))
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                if self.tls_files is not None:
+                    await self.tls_files.refresh()
+                return await self.swap(actor)
+            except ConfigError as error:
+                messages = tuple(str(problem) for problem in error.problems)
+            except (OSError, ValueError) as error:
+                # A certificate that went away after it was checked.
+                messages = (str(error),)
+            finally:
+                systemd.notify("READY=1")
             self.state.reload_successful = False
-            messages = tuple(str(problem) for problem in error.problems)
             log.error("the configuration was not reloaded; the old one stays", problems=messages)
             self.audit.reload_refused(actor, messages)
-            systemd.notify("READY=1")
             return ReloadResult(ok=False, messages=messages)
+
+    async def swap(self, actor: str) -> ReloadResult:
+        """Read, check and apply the file. Raises ConfigError, OSError or ValueError; then nothing has changed."""
+        config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
         fixed = [key for key in _FIXED_KEYS if _value(config, key) != _value(self.config, key)]
         if fixed:
             log.warning("these keys change at the next start only", keys=fixed)
         config = config.model_copy(
             update={
                 "listen": self.config.listen,
+                "log": self.config.log,
                 "admin": config.admin.model_copy(
                     update={name: getattr(self.config.admin, name) for name in ("address", "tls")}
                 ),
@@ -215,13 +229,12 @@ class Daemon:
                 "usage": self.usage.reconfigure(config.usage),
             }
         )
-        self.apply(config)
         await self.delivery.reconfigure(config)
+        self.apply(config)
         self.admin.gatekeeper = Gatekeeper(config.admin)
         self.audit.reloaded(actor, self.config, config)
         self.config = config
         log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
-        systemd.notify("READY=1")
         notes = tuple(str(warning) for warning in warnings)
         return ReloadResult(ok=True, messages=(*notes, *(f"{key} changes at the next start only" for key in fixed)))
 

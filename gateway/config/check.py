@@ -1,5 +1,6 @@
 """What a model alone cannot see: keys that refer to each other, files, folders, regexes. All of it at once."""
 
+import ipaddress
 import os
 import re
 import ssl
@@ -76,9 +77,16 @@ def _admin(loaded: Loaded) -> Iterator[Problem]:
     if admin.tls is not None:
         yield from _server_tls(loaded, ("admin", "tls"), admin.tls)
     if not admin.open_to_somebody:
-        yield loaded.problem(
-            ("admin",), "no credential is configured, so /_metrics refuses everybody; add admin.tokens", warning=True
-        )
+        named = bool(admin.tokens or admin.basic)
+        reason = "its credential is empty" if named else "no credential is configured"
+        todo = "set the variable or file that it comes from" if named else "add admin.tokens"
+        yield loaded.problem(("admin",), f"{reason}, so /_metrics refuses everybody; {todo}", warning=True)
+
+    scopes = {("admin", "tokens", index, "tenant"): token.tenant for index, token in enumerate(admin.tokens)}
+    scopes |= {("admin", "basic", index, "tenant"): user.tenant for index, user in enumerate(admin.basic)}
+    for path, tenant in scopes.items():
+        if tenant != "*" and tenant not in loaded.config.tenants:
+            yield loaded.problem(path, f"there is no tenant {tenant}; this credential sees nothing", warning=True)
 
 
 def _server_tls(loaded: Loaded, path: KeyPath, tls: ServerTls) -> Iterator[Problem]:
@@ -129,7 +137,9 @@ def _crl(loaded: Loaded, path: KeyPath, file: Path | None) -> Iterator[Problem]:
 
 
 def _identity(loaded: Loaded) -> Iterator[Problem]:
-    tls = loaded.config.listen.tls
+    listen = loaded.config.listen
+    tls = listen.tls
+    open_ports = [key for key, address in (("grpc", listen.grpc), ("http", listen.http)) if not _on_loopback(address)]
     for index, provider in enumerate(loaded.config.identity):
         if provider.mtls is not None and (tls is None or tls.client_ca_file is None):
             yield loaded.problem(
@@ -138,6 +148,12 @@ def _identity(loaded: Loaded) -> Iterator[Problem]:
         if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
             path = ("identity", index, "anonymous", "tenant")
             yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")
+        if provider.anonymous is not None and open_ports and not (tls and tls.client_ca_file):
+            where = " and ".join(f"listen.{key}" for key in open_ports)
+            message = (
+                f"whoever reaches {where} is tenant {provider.anonymous.tenant}; listen on loopback or ask for keys"
+            )
+            yield loaded.problem(("identity", index, "anonymous"), message, warning=True)
     yield from _oidc(loaded)
 
 
@@ -152,6 +168,14 @@ def _oidc(loaded: Loaded) -> Iterator[Problem]:
             yield loaded.problem((*path, "issuer"), "this issuer stands here already; one provider takes its tokens")
         issuers.add(provider.oidc.issuer)
         yield from _ca(loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file)
+
+
+def _on_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _folders(loaded: Loaded) -> Iterator[Problem]:
@@ -202,6 +226,9 @@ def _destinations(loaded: Loaded) -> Iterator[Problem]:
     for name, destination in loaded.config.destinations.items():
         if not isinstance(destination, FileDestination):
             yield from _client_tls(loaded, ("destinations", name, "tls"), destination.tls)
+            if destination.tls.insecure_skip_verify:
+                path = ("destinations", name, "tls", "insecure_skip_verify")
+                yield loaded.problem(path, "whoever answers is believed; name tls.ca_file instead", warning=True)
 
 
 def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:

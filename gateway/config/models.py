@@ -41,8 +41,14 @@ def _address(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not re.match(r"https?://[^/@\s]+(/[^\s]*)?$", value):
+    if not re.fullmatch(r"https?://[^/@?#\s]+(/[^\s]*)?", value):
         raise ValueError("write a URL as http://HOST:PORT/PATH; credentials go into basic_auth or bearer_token")
+    try:
+        port = urlsplit(value).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the URL's host or port is not usable; a port is 1 to 65535, IPv6 stands in []")
     return value
 
 
@@ -269,6 +275,15 @@ class Retry(Model):
     """Items older than this are dropped, with reason `too_old`; by default they wait for ever."""
 
 
+# What a sender, or the protocol under it, says about its own requests.
+_OWN_HEADERS = frozenset(
+    {
+        "connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding",
+        "upgrade", "user-agent", "x-prometheus-remote-write-version",
+    }
+)  # fmt: skip
+
+
 class NetworkDestination(Model):
     """What all destinations over HTTP and gRPC have."""
 
@@ -288,6 +303,21 @@ class NetworkDestination(Model):
     def _one_credential(self) -> Self:
         if self.basic_auth is not None and self.bearer_token is not None:
             raise ValueError("name basic_auth or bearer_token, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _headers_once(self) -> Self:
+        """Of two headers of one name, whose case may differ, a backend takes one or the other."""
+        names = [name.lower() for name in self.headers]
+        if len(set(names)) < len(names):
+            raise ValueError("headers has a name twice; their case makes no difference")
+        if self.tenant_header is not None and self.tenant_header.lower() in names:
+            raise ValueError(f"headers has {self.tenant_header}, which tenant_header fills; name it once")
+        if "authorization" in names and (self.basic_auth is not None or self.bearer_token is not None):
+            raise ValueError("headers has authorization beside basic_auth or bearer_token; name one of them")
+        for name in (*names, (self.tenant_header or "").lower()):
+            if name in _OWN_HEADERS or name.startswith("grpc-") or name.endswith("-bin"):
+                raise ValueError(f"the gateway sets the header {name} itself")
         return self
 
 
@@ -349,6 +379,11 @@ class OtlpDestination(NetworkDestination):
 
     @model_validator(mode="after")
     def _grpc_can(self) -> Self:
+        parts = urlsplit(self.endpoint)
+        if parts.query or parts.fragment:
+            raise ValueError("an OTLP endpoint has no ? and no #")
+        if self.protocol == "grpc" and parts.path.strip("/"):
+            raise ValueError(f"gRPC has no path: write {parts.scheme}://{parts.netloc}, or use protocol: http")
         if self.protocol == "grpc" and self.compression == "zstd":
             raise ValueError("over gRPC, compression is none or gzip")
         if self.protocol == "grpc" and self.tls.insecure_skip_verify:

@@ -214,11 +214,17 @@ def test_a_reload_says_each_time_what_changes_at_the_next_start_only(tmp_path: P
         config["admin"]["address"] = "127.0.0.1:9464"
         config["listen"]["http"] = "127.0.0.1:4318"
         config["queue"]["max_bytes"] = "128MiB"
+        config["log"] = {"level": "debug"}
         gateway.config_path.write_text(yaml.safe_dump(config))
         for _ in range(2):
             status, text = reload(gateway)
             assert status == 200
-            assert [line.split()[0] for line in text.splitlines()] == ["listen", "admin.address", "queue.max_bytes"]
+            assert [line.split()[0] for line in text.splitlines()] == [
+                "listen",
+                "admin.address",
+                "queue.max_bytes",
+                "log",
+            ]
         assert gateway.total("gateway_queue_capacity_bytes") == 256 << 20
         assert gateway.total("gateway_config_last_reload_successful") == 1
 

@@ -1,5 +1,6 @@
 """What a person who writes a configuration is told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,29 @@ BAD = [
         OTLP + "tls: {insecure_skip_verify: true}}}",
         "destinations.j: gRPC verifies every certificate; name tls.ca_file, or use protocol: http",
     ),
+    *(
+        (f"tenants: {{a: {{}}}}\ndestinations: {{j: {{type: otlp, endpoint: '{url}'}}}}", f"destinations.j{expected}")
+        for url, expected in {
+            "http://j:4317/v1/traces": ": gRPC has no path: write http://j:4317, or use protocol: http",
+            "https://j/otlp/": ": gRPC has no path: write https://j, or use protocol: http",
+            "http://j:4317/?a=b": ": an OTLP endpoint has no ? and no #",
+            "http://j:99999": ".endpoint: the URL's host or port is not usable",
+            "http://j:port": ".endpoint: the URL's host or port is not usable",
+            "http://j:0": ".endpoint: the URL's host or port is not usable",
+            "http://[::1": ".endpoint: the URL's host or port is not usable",
+            "http://j?a=b": ".endpoint: write a URL as http://HOST:PORT/PATH",
+            "j:4317": ".endpoint: write a URL as http://HOST:PORT/PATH",
+        }.items()
+    ),
+    (
+        LOKI + "tenant_header: X-Scope-OrgID, headers: {x-scope-orgid: a}}}",
+        "headers has X-Scope-OrgID, which tenant_header fills",
+    ),
+    (LOKI + "headers: {x-a: secret, X-A: secret}}}", "destinations.l: headers has a name twice"),
+    (LOKI + "bearer_token: secret, headers: {Authorization: secret}}}", "headers has authorization beside basic_auth"),
+    (LOKI + "headers: {Content-Type: text/plain}}}", "destinations.l: the gateway sets the header content-type itself"),
+    (OTLP + "tenant_header: grpc-timeout}}", "destinations.j: the gateway sets the header grpc-timeout itself"),
+    (OTLP + "headers: {trace-bin: a}}}", "destinations.j: the gateway sets the header trace-bin itself"),
     (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
     (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
@@ -143,6 +167,53 @@ def test_each_mistake_is_named_with_its_place(text: str, expected: str) -> None:
     found = problems(text)
     assert any(expected in problem for problem in found), found
     assert not any("secret" in problem for problem in found)
+
+
+OPEN = TENANT + "admin: {tokens: [{name: a, token: a}]}\n"
+WARNINGS = [
+    (OPEN, None),
+    (TENANT, "no credential is configured, so /_metrics refuses everybody; add admin.tokens"),
+    (
+        TENANT + "admin: {tokens: [{name: a, token: ''}]}",
+        "its credential is empty, so /_metrics refuses everybody; set",
+    ),
+    (OPEN + "identity: [{anonymous: {tenant: acme}}]", None),
+    (OPEN + "listen: {grpc: 'localhost:1', http: '[::1]:2'}\nidentity: [{anonymous: {tenant: acme}}]", None),
+    (
+        OPEN + "listen: {grpc: '0.0.0.0:1'}\nidentity: [{anonymous: {tenant: acme}}]",
+        "identity[0].anonymous: whoever reaches listen.grpc is tenant acme; listen on loopback or ask for keys",
+    ),
+    (
+        OPEN + "listen: {grpc: '[::]:1', http: 'gateway:2'}\nidentity: [{anonymous: {tenant: acme}}]",
+        "identity[0].anonymous: whoever reaches listen.grpc and listen.http is tenant acme",
+    ),
+    (
+        TENANT + "admin: {tokens: [{name: a, token: a, tenant: acmee}]}",
+        "admin.tokens[0].tenant: there is no tenant acmee; this credential sees nothing",
+    ),
+    (
+        TENANT + "admin: {basic: [{name: a, password: a, tenant: acmee}]}",
+        "admin.basic[0].tenant: there is no tenant acmee; this credential sees nothing",
+    ),
+    (
+        LOKI + "tls: {insecure_skip_verify: true}}}\nadmin: {tokens: [{name: a, token: a}]}",
+        "destinations.l.tls.insecure_skip_verify: whoever answers is believed; name tls.ca_file instead",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "warning"), WARNINGS)
+def test_what_is_allowed_but_dangerous_is_a_warning(text: str, warning: str | None) -> None:
+    found = list(check(load_text(text, FILE)))
+    assert len(found) == (0 if warning is None else 1), found
+    assert warning is None or (found[0].severity, warning in str(found[0])) == ("warning", True)
+
+
+def test_a_variable_that_is_not_set_is_one_problem() -> None:
+    (found,) = problems(
+        TENANT.replace("{acme: {}}", "{acme: {api_keys: [{id: k, sha256: '${env:NO_SUCH_VARIABLE}'}]}}")
+    )
+    assert "the environment variable NO_SUCH_VARIABLE is not set" in found
 
 
 TLS_FILES = [
@@ -231,22 +302,34 @@ def test_any_text_is_a_configuration_or_a_list_of_problems(text: str) -> None:
     assert isinstance(problems(text), list)
 
 
-@pytest.mark.parametrize("name", ["gateway.yaml", "production.yaml"])
-def test_every_shipped_configuration_passes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SHIPPED = sorted(path.name for path in (ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_configuration_passes_without_a_warning(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "config" / name).read_text()
+    for number, variable in enumerate(sorted(set(re.findall(r"\$\{env:(\w+)", text)))):
+        monkeypatch.setenv(variable, f"{number:064x}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "x")
-    monkeypatch.setenv("ACME_KEY_SHA256", "a" * 64)
-    monkeypatch.setenv("GLOBEX_KEY_SHA256", "b" * 64)
-    text = (
-        (ROOT / "config" / name)
-        .read_text()
-        .replace("/etc/gateway/tls", str(tmp_path))
-        .replace("/var/lib", str(tmp_path))
-    )
-    text = text.replace(f"  tls: {{cert_file: {tmp_path}/tls.crt, key_file: {tmp_path}/tls.key}}\n", "")
+    authority = Authority(tmp_path)
+    issued = authority.issue("gateway")
+    for machine, here in {
+        "/etc/gateway/tls/tls.crt": issued.cert_file,
+        "/etc/gateway/tls/tls.key": issued.key_file,
+        "/etc/gateway/tls/ca.crt": authority.file,
+        "/var/lib/gateway": tmp_path,
+    }.items():
+        text = text.replace(machine, str(here))
     path = tmp_path / name
     path.write_text(text)
-    load_checked(path, try_policy)
+    _, warnings = load_checked(path, try_policy)
+    assert not warnings
+
+
+def test_a_configuration_stands_for_each_deployment_form() -> None:
+    assert {"gateway.yaml", "sidecar.yaml", "daemonset.yaml", "central.yaml", "container.yaml"} <= set(SHIPPED)
 
 
 def test_the_committed_schema_is_current() -> None:

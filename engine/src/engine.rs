@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::admit::inflight::Inflight;
 use crate::batch::{lock, Batches, Closed};
 use crate::generation::{Generation, TenantStates};
+use crate::identify::tokens::{TokenCounts, Tokens};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
 use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
@@ -43,6 +44,7 @@ impl Engine {
             inflight: Arc::new(Inflight::new(max_inflight_bytes)),
             gate: ArcSwapOption::empty(),
             stats: RequestStats::default(),
+            tokens: Tokens::new()?,
             draining: watch::Sender::new(false),
             connections: [AtomicU64::new(0), AtomicU64::new(0)],
             refused_connections: AtomicU64::new(0),
@@ -77,6 +79,7 @@ impl Engine {
         let generation = Generation::compile(&table, &self.shared.states)?;
         generation.update_budgets();
         self.shared.batches.configure(table.ack, table.batch);
+        self.shared.tokens.configure(table.tokens);
         self.shared.generation.store(Arc::new(generation));
         // Requests that waited for a commit of the old `ack` must not wait for a batch to grow old.
         self.shared.batches.flush();
@@ -106,6 +109,21 @@ impl Engine {
 
     pub fn event_fd(&self) -> i32 {
         self.shared.batches.event_fd()
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// Who was refused since the last call: reason, address and transport.
+    pub fn refused_peers(&self) -> Vec<(&'static str, String, &'static str)> {
+        let refused = self.shared.stats.take_refused().into_iter();
+        refused.map(|peer| (peer.refusal.reason(), peer.address.to_string(), peer.protocol.name())).collect()
+    }
+
+    /// Tenant and id of each key that this generation saw for the first time since the last call.
+    pub fn newly_used_keys(&self) -> Vec<(String, String)> {
+        self.shared.generation.load().identity.newly_used_keys()
     }
 
     pub fn drain(&self) -> Vec<Closed> {
@@ -182,6 +200,7 @@ impl Engine {
             outlets,
             requests: shared.stats.snapshot(),
             unauthenticated_requests: shared.stats.unauthenticated(),
+            tokens: shared.tokens.counts(),
             tls_handshake_failures: shared.handshake_failures.snapshot().collect(),
         };
         // Numbers and strings always serialise; an empty object would still be JSON.
@@ -208,6 +227,7 @@ struct Snapshot {
     outlets: Vec<OutletSnapshot>,
     requests: Vec<RequestSeries>,
     unauthenticated_requests: BTreeMap<&'static str, u64>,
+    tokens: TokenCounts,
     tls_handshake_failures: BTreeMap<&'static str, u64>,
 }
 

@@ -17,6 +17,8 @@ pub struct Table {
     pub batch: BatchLimits,
     /// Tried in order.
     pub identity: Vec<IdentityProvider>,
+    #[serde(default)]
+    pub tokens: TokenLimits,
     pub destinations: Vec<Destination>,
     /// Interned: tenants with equal settings share one.
     pub policies: Vec<TenantPolicy>,
@@ -47,6 +49,10 @@ pub struct BatchLimits {
 pub enum IdentityProvider {
     /// A key in `header` (lower case), behind `scheme` ("Bearer", "Basic") or bare if there is none.
     ApiKey { header: String, scheme: Option<String> },
+    /// A token in `header` that an identity provider judges (see `identify::tokens`), behind `scheme` or bare.
+    Token { header: String, scheme: Option<String> },
+    /// The tenant's name in `header`, from peers in `networks` (CIDR) or with a client certificate of one of these names.
+    TrustedHeader { header: String, networks: Vec<String>, certificates: Vec<String> },
     /// A name of the verified client certificate is the tenant's, or holds it where `pattern` has its group.
     Mtls { tenant_from: TenantFrom, pattern: Option<String> },
     /// Whoever shows no credential at all is this tenant.
@@ -123,6 +129,12 @@ pub struct ApiKey {
     pub id: String,
     /// 64 hexadecimal digits.
     pub sha256: String,
+    /// Names of the signals that it may send; `None`: all.
+    #[serde(default)]
+    pub signals: Option<Vec<String>>,
+    /// Unix seconds.
+    #[serde(default)]
+    pub expires_at: Option<f64>,
 }
 
 /// What one tenant may send and what becomes of it. A signal that is `None` is not allowed.

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,13 +12,18 @@ use hyper::body::Incoming;
 use super::answer::{Accepted, Refusal};
 use super::body::{decompress, receive, BodyError, Compression};
 use super::peer::Peer;
-use super::Shared;
+use super::{Protocol, Shared};
 use crate::admit::inflight::Reservation;
 use crate::generation::{Generation, SignalRules, Tenant};
+use crate::identify::refusal::IdentityRefusal;
+use crate::identify::tokens::{self, Signals, Verdict as TokenVerdict};
 use crate::identify::Identified;
 use crate::ledger::RejectReason;
 use crate::otlp::{json, Signal};
 use crate::pipeline::{self, Path, Verdict};
+
+/// How many tokens of one request may be asked about, one after the other.
+const MAX_QUESTIONS: usize = 3;
 
 /// How the body holds the OTLP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +47,9 @@ pub(super) async fn export(
     compression: Option<Compression>,
 ) -> Result<Accepted, Refusal> {
     let generation = shared.generation.load_full();
-    let tenant = identify(shared, &generation, headers, peer)?;
-    let rules = may_send(shared, tenant, signal)?;
+    let protocol = if framing == Framing::Grpc { Protocol::Grpc } else { Protocol::Http };
+    let (tenant, signals) = identify(shared, &generation, headers, peer, protocol).await?;
+    let rules = may_send(shared, tenant, signal, signals)?;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
 
     let Some(compression) = compression else {
@@ -96,30 +101,53 @@ pub(super) async fn export(
     Ok(warning.map_or_else(Accepted::default, Accepted::warning))
 }
 
-fn identify<'a>(
+/// Whose the request is. Waits for the verdict on a token that is new here.
+async fn identify<'a>(
     shared: &Shared,
     generation: &'a Generation,
     headers: &HeaderMap,
     peer: &Peer,
-) -> Result<&'a Tenant, Refusal> {
-    let identified = peer
-        .check(SystemTime::now())
-        .map_or_else(Identified::Certificate, |()| generation.identity.identify(headers, peer));
-    let (counter, message) = match identified {
-        Identified::Certificate(refusal) => (&shared.stats.certificate_refusals[refusal as usize], refusal.message()),
-        Identified::Tenant(index) => match generation.tenants.get(index) {
-            Some(tenant) => return Ok(tenant),
-            None => (&shared.stats.unknown_credential, "the credential is unknown"),
-        },
-        Identified::NoCredential => (&shared.stats.no_credential, "no credential; send an API key"),
-        Identified::UnknownCredential => (&shared.stats.unknown_credential, "the credential is unknown"),
+    protocol: Protocol,
+) -> Result<(&'a Tenant, Signals), Refusal> {
+    let refuse = |refusal: IdentityRefusal| {
+        shared.stats.refuse_identity(refusal, peer.address, protocol);
+        Refusal::unauthenticated(refusal.message())
     };
-    counter.fetch_add(1, Ordering::Relaxed);
-    Err(Refusal::unauthenticated(message))
+    if let Err(refusal) = peer.check(SystemTime::now()) {
+        return Err(refuse(IdentityRefusal::Certificate(refusal)));
+    }
+    for _ in 0..MAX_QUESTIONS {
+        let verdict = match generation.identity.identify(headers, peer, &shared.tokens) {
+            Identified::Sender(sender) => match generation.tenants.get(sender.tenant) {
+                Some(tenant) => return Ok((tenant, sender.signals)),
+                None => return Err(refuse(IdentityRefusal::UnknownTenant)),
+            },
+            Identified::Refused(refusal) => return Err(refuse(refusal)),
+            Identified::Unavailable { retry_after } => return Err(cannot_tell(retry_after)),
+            Identified::Asked(verdict) => verdict,
+        };
+        match tokio::time::timeout(tokens::MAX_WAIT, verdict).await {
+            // The verdict is kept now: the next round finds it beside whatever else the request shows.
+            Ok(Ok(TokenVerdict::Believed { .. } | TokenVerdict::Refused)) => {}
+            Ok(Ok(TokenVerdict::Unavailable { retry_after })) => return Err(cannot_tell(retry_after)),
+            Ok(Err(_)) | Err(_) => return Err(cannot_tell(tokens::BUSY_RETRY_AFTER)),
+        }
+    }
+    // Its verdicts ran out as soon as they were given.
+    Err(refuse(IdentityRefusal::RefusedToken))
+}
+
+fn cannot_tell(retry_after: Duration) -> Refusal {
+    Refusal::unavailable("whose token this is cannot be told now; retry", retry_after)
 }
 
 /// What can be decided before the body is read.
-fn may_send<'a>(shared: &Shared, tenant: &'a Tenant, signal: Signal) -> Result<&'a SignalRules, Refusal> {
+fn may_send<'a>(
+    shared: &Shared,
+    tenant: &'a Tenant,
+    signal: Signal,
+    signals: Signals,
+) -> Result<&'a SignalRules, Refusal> {
     let id = &tenant.state.id;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
     if tenant.disabled {
@@ -130,6 +158,10 @@ fn may_send<'a>(shared: &Shared, tenant: &'a Tenant, signal: Signal) -> Result<&
         reject(RejectReason::SignalNotAllowed);
         return Err(Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())));
     };
+    if !signals.contain(signal) {
+        reject(RejectReason::SignalNotAllowed);
+        return Err(Refusal::forbidden(format!("this credential of tenant {id} may not send {}", signal.name())));
+    }
     let gate = shared.gate.load();
     let gate = gate.as_ref().cloned().or_else(|| tenant.state.gate.load_full());
     if let Some(reason) = gate {

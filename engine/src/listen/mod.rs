@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::admit::inflight::Inflight;
 use crate::batch::Batches;
 use crate::generation::{Generation, TenantStates};
+use crate::identify::tokens::Tokens;
 use handshake::HandshakeFailures;
 use stats::RequestStats;
 use tls::TlsContext;
@@ -65,6 +66,7 @@ pub struct Shared {
     /// Why new requests of everybody are refused for now.
     pub gate: ArcSwapOption<String>,
     pub stats: RequestStats,
+    pub tokens: Tokens,
     /// True once the listeners close: clients are told to go.
     pub draining: watch::Sender<bool>,
     pub connections: [AtomicU64; 2],

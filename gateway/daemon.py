@@ -23,6 +23,7 @@ from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.policy.periods import Periods
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Daemon:
             log.error(str(error))
             return EXIT_CONFIG
         self.apply(self.config)
+        self.periods = asyncio.create_task(self.keep_periods(Periods(self.engine.start_period)))
         await self.delivery.start()
         try:
             self.listen(sockets)
@@ -82,6 +84,7 @@ class Daemon:
         self.announce(sockets)
         await self.stopped.wait()
         await self.drain()
+        self.periods.cancel()
         await runner.cleanup()
         self.engine.stop()
         log.info("stopped")
@@ -134,6 +137,11 @@ class Daemon:
         systemd.notify("READY=1")
 
     # While it runs.
+
+    async def keep_periods(self, periods: Periods) -> None:
+        """Volume quotas begin anew with each UTC day and month."""
+        while True:
+            await asyncio.sleep(periods.update())
 
     def readiness(self) -> dict[str, bool]:
         return {

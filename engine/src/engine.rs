@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 use crate::admit::inflight::Inflight;
-use crate::admit::usage::{self, QuotaUse};
+use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
 use crate::batch::{lock, Batches, Closed};
 use crate::generation::{Generation, TenantStates};
@@ -167,12 +167,13 @@ impl Engine {
         let mut intake = Vec::new();
         let mut outlets = Vec::new();
         let mut quotas = Vec::new();
+        let mut downsampling = Vec::new();
         let now_ns = shared.now_ns();
         for state in shared.states.all() {
             for signal in Signal::ALL {
                 intake.extend(state.intake[signal.index()].snapshot(&state.id, signal));
             }
-            usage::collect(state.as_ref(), now_ns, &mut quotas);
+            usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
             for outlet in state.outlets() {
                 outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
             }
@@ -191,6 +192,7 @@ impl Engine {
             intake,
             outlets,
             quotas,
+            downsampling,
             requests: shared.stats.snapshot(),
             unauthenticated_requests: Unauthenticated {
                 no_credential: shared.stats.no_credential.load(Ordering::Relaxed),
@@ -220,6 +222,7 @@ struct Snapshot {
     intake: Vec<IntakeSnapshot>,
     outlets: Vec<OutletSnapshot>,
     quotas: Vec<QuotaUse>,
+    downsampling: Vec<Downsampling>,
     requests: Vec<RequestSeries>,
     unauthenticated_requests: Unauthenticated,
 }

@@ -21,11 +21,17 @@ pub struct QuotaUse {
     remaining: f64,
 }
 
-/// The share that downsampling keeps at present is a limit of its own, of 1.
-const KEPT_SHARE: &str = "downsampled_share";
+/// An entry of `downsampling` in the snapshot.
+#[derive(Debug, Serialize)]
+pub struct Downsampling {
+    tenant: Arc<str>,
+    signal: &'static str,
+    /// The share of items that is kept at present.
+    kept_ratio: f64,
+}
 
-/// Appends an entry a limit.
-pub fn collect(state: &TenantState, now_ns: u64, out: &mut Vec<QuotaUse>) {
+/// Appends an entry a limit, and one a signal that is downsampled.
+pub fn collect(state: &TenantState, now_ns: u64, out: &mut Vec<QuotaUse>, downsampling: &mut Vec<Downsampling>) {
     let mut push = |signal, Use { limit, max, used }| {
         // A debt is more than all: nothing remains.
         let remaining = (max - used).max(0.0);
@@ -37,7 +43,8 @@ pub fn collect(state: &TenantState, now_ns: u64, out: &mut Vec<QuotaUse>) {
         let (rates, kept) = budget.usage(now_ns);
         rates.into_iter().for_each(|rate| push(signal.name(), rate));
         if let Some(kept) = kept {
-            push(signal.name(), Use { limit: KEPT_SHARE, max: 1.0, used: 1.0 - kept });
+            let tenant = Arc::clone(&state.id);
+            downsampling.push(Downsampling { tenant, signal: signal.name(), kept_ratio: kept });
         }
         let inflight = &state.inflight[signal.index()];
         if inflight.max() < u64::MAX {

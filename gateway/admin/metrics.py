@@ -115,9 +115,7 @@ class GatewayCollector(Collector):
             ("gateway_quota_used", "used", "What is used of a limit at present; more than the limit is a debt"),
         ):
             family = GaugeMetricFamily(name, help_text, labels=("tenant", "signal", "limit"))
-            yield _summed(
-                family, (((names[e["tenant"]], e["signal"] or "all", e["limit"]), e[key]) for e in entries)
-            )
+            yield _summed(family, (((names[e["tenant"]], e["signal"] or "all", e["limit"]), e[key]) for e in entries))
         kept = GaugeMetricFamily(
             "gateway_downsampling_ratio", "Share of the items that is kept to hold a quota", labels=("tenant", "signal")
         )

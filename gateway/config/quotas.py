@@ -41,7 +41,7 @@ class Quota(Model):
 
 
 class Quotas(Model):
-    """What a tenant may send. Inherited key by key; a rate together with its burst; `null` takes an inherited limit away."""
+    """What a tenant may send. Inherited key by key, a rate together with its burst; `null` lifts an inherited limit."""
 
     traces: Quota = Quota()
     metrics: Quota = Quota()

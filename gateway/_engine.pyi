@@ -89,7 +89,7 @@ class Engine:
         """Refuse new requests of `tenant` (None: of everybody) as UNAVAILABLE for `reason`, or admit again (None)."""
 
     def start_period(self, period: str, *, ends_in_s: float) -> None:
-        """A `day` or `month` of the volume quotas has begun and ends `ends_in_s` seconds from now. Nothing is used of it.
+        """A `day` or `month` of the volume quotas has begun, of which nothing is used, and ends in `ends_in_s`.
 
         Raises ValueError for another period.
         """

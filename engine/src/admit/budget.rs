@@ -63,6 +63,10 @@ pub struct OverQuota {
 /// again, since limits change by reload.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
+/// What a downsampled bucket may owe, in parts of its burst, before requests are refused: of few items the sample is now and
+/// then larger than expected, and that is no reason to refuse the next.
+const OVERDRAFT: f64 = 0.1;
+
 /// What a request costs.
 #[derive(Debug, Clone, Copy)]
 pub struct Cost {
@@ -156,12 +160,14 @@ impl Budget {
         let left = used.left(around.signal, &buckets.volume);
 
         let mut items_cost = cost.items as f64;
+        let mut overdraft = 0.0;
         let mut threshold = Threshold::KEEP_ALL;
         if buckets.downsampled() {
             buckets.limiter.observe(now_ns, cost.items);
             if let Some(bucket) = &mut buckets.items {
                 threshold = buckets.limiter.threshold_for(now_ns, bucket, cost.items);
                 items_cost *= threshold.probability();
+                overdraft = bucket.rate().burst * OVERDRAFT;
             }
         }
         let trims = buckets.over_limit == OverLimit::Trim;
@@ -174,7 +180,7 @@ impl Budget {
         };
         for (limit, bucket, cost) in [
             (Limit::RequestsPerSecond, &mut buckets.requests, 1.0),
-            (Limit::ItemsPerSecond, &mut buckets.items, items_cost),
+            (Limit::ItemsPerSecond, &mut buckets.items, items_cost - overdraft),
             (Limit::BytesPerSecond, &mut buckets.bytes, cost.bytes as f64),
         ] {
             let Some(bucket) = bucket else { continue };

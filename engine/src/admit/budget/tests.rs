@@ -227,6 +227,17 @@ fn under_the_rate_everything_stays_and_after_an_overload_it_does_so_again() {
 }
 
 #[test]
+fn a_burst_that_is_used_up_at_once_is_no_reason_to_refuse_the_next_request() {
+    let tenant = downsampling(200.0, 200.0);
+    assert_eq!(tenant.take(0, 200, 0), Ok(Grant::Whole));
+    let Ok(Grant::Downsampled { threshold, expected }) = tenant.take(1000, 200, 0) else { panic!("refused") };
+    assert!((threshold.probability() * 200.0 - expected).abs() < 1e-9);
+    tenant.budget.settle(expected, 40);
+    let over = tenant.take(2000, 200, 0).unwrap_err();
+    assert!((over.retry_after.as_secs_f64() - 0.1).abs() < 0.01, "{over:?}: 20 of the 40 are too much of a debt");
+}
+
+#[test]
 fn whoever_sends_only_what_always_stays_is_refused_with_the_honest_delay() {
     let tenant = downsampling(100.0, 100.0);
     let (taken, refused, shares) = downsample(&tenant, 10_000.0, 100, 20.0, |size, _| size);

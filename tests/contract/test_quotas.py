@@ -44,7 +44,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     for name, quotas in QUOTAS.items():
         for transport in TRANSPORTS:
             tenant = f"{name}-{transport}"
-            config["tenants"][tenant] = {"quotas": copy.deepcopy(quotas), "api_keys": [{"id": "k", "sha256": sha256(tenant)}]}
+            config["tenants"][tenant] = {
+                "quotas": copy.deepcopy(quotas),
+                "api_keys": [{"id": "k", "sha256": sha256(tenant)}],
+            }
     with run_gateway(folder, config) as running:
         yield running
         assert running.unaccounted() == 0

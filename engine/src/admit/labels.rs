@@ -6,7 +6,7 @@
 
 use crate::otlp::edit::EditList;
 use crate::otlp::items::{retain, Level};
-use crate::otlp::walk::Extent;
+use crate::otlp::walk::{Extent, SHORT};
 use crate::otlp::wire::{Field, Reader, WireError};
 use crate::otlp::{any_value, log, metric, span, Signal, KEY, RESOURCE, RESOURCE_ATTRIBUTES, SCOPE, VALUE};
 use crate::policy::LabelLimits;
@@ -19,9 +19,11 @@ const EXEMPLAR_ATTRIBUTES: u32 = 7;
 impl LabelLimits {
     /// Whether a request whose attributes extend so far may hold anything over the limits.
     pub fn may_refuse(&self, extent: &Extent) -> bool {
-        // An attribute that is shorter as a whole than both bounds passes them.
-        let shortest = self.key_bytes().min(self.value_bytes());
-        extent.most_attributes > self.attributes() || extent.largest_attribute > shortest
+        // What is shorter as a whole than a bound has no part that is over it.
+        let longest_key = extent.longest_key.max(SHORT).min(extent.largest_attribute);
+        extent.most_attributes > self.attributes()
+            || longest_key > self.key_bytes()
+            || extent.largest_attribute > self.value_bytes()
     }
 
     fn attributes(&self) -> usize {

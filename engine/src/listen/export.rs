@@ -68,10 +68,8 @@ pub(super) async fn export(
     let (request, warning) = match framing {
         Framing::Grpc | Framing::Protobuf => (message, None),
         Framing::Json => {
-            let (request, warning) = transcode(signal, &message).map_err(|refusal| {
-                reject(RejectReason::Malformed);
-                refusal
-            })?;
+            let transcoded = transcode(signal, &message).inspect_err(|_| reject(RejectReason::Malformed));
+            let (request, warning) = transcoded?;
             reservation.grow(request.len()).map_err(|full| refuse_body(BodyError::Full(full)))?;
             (request, warning)
         }

@@ -96,7 +96,12 @@ pub trait Visitor<'a> {
 pub struct Extent {
     pub most_attributes: usize,
     pub largest_attribute: usize,
+    /// Of the keys of more than [`SHORT`] bytes.
+    pub longest_key: usize,
 }
+
+/// A length that takes one byte.
+pub const SHORT: usize = 127;
 
 /// Walks a whole request.
 ///
@@ -207,7 +212,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 let mut fields = inner;
                 while let Some(part) = fields.next_field()? {
                     match part.number {
-                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        KEY => self.key(key, &part)?,
                         VALUE => {
                             self.any_value(fields.nested(&part)?, &part, At { place, key: Some(key) }, depth)?;
                         }
@@ -226,7 +231,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 while let Some(part) = fields.next_field()? {
                     match part.number {
                         // The key itself may hold a secret.
-                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        KEY => self.key(key, &part)?,
                         VALUE => {
                             check_any_value(fields.nested(&part)?, &part, depth)?;
                             // Further occurrences would be merged into the replacement.
@@ -255,6 +260,12 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn key(&mut self, key: &'a [u8], part: &Field<'a>) -> Result<(), Malformed> {
+        self.extent.longest_key = self.extent.longest_key.max(part.end - part.payload);
+        self.string(At { place: Place::AttributeKey, key: Some(key) }, part)
     }
 
     /// The key, which may stand behind the value, or twice (the last one counts; the harsher fate does).

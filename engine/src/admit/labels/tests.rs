@@ -176,5 +176,17 @@ fn a_hundred_thousand_attributes_are_refused_at_once() {
 #[test]
 fn without_limits_nothing_is_looked_at() {
     let none = LabelLimits::default();
-    assert!(!none.may_refuse(&Extent { most_attributes: usize::MAX, largest_attribute: usize::MAX }));
+    let largest = Extent { most_attributes: usize::MAX, largest_attribute: usize::MAX, longest_key: usize::MAX };
+    assert!(!none.may_refuse(&largest));
+}
+
+#[test]
+fn a_closer_look_is_taken_only_where_something_may_be_over() {
+    let limits =
+        LabelLimits { max_attributes: None, max_attribute_key_bytes: Some(200), max_attribute_value_bytes: Some(1000) };
+    for (key, value, looks) in [(10, 900, false), (150, 700, false), (201, 10, true), (10, 1001, true)] {
+        let list = vec![attribute(&"k".repeat(key), &"v".repeat(value))];
+        let request = spans(vec![], vec![], vec![Span { attributes: list, ..Span::default() }]);
+        assert_eq!(limits.may_refuse(&validate(Signal::Traces, &request).unwrap()), looks, "{key} {value}");
+    }
 }

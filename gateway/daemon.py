@@ -71,8 +71,10 @@ class Daemon:
         except (StartError, QueueError) as error:
             log.error(str(error))
             return EXIT_CONFIG
+        periods = Periods(self.engine.start_period)
+        periods.update()
         self.apply(self.config)
-        self.periods = asyncio.create_task(self.keep_periods(Periods(self.engine.start_period)))
+        keeping_periods = asyncio.create_task(self.keep_periods(periods))
         await self.delivery.start()
         try:
             self.listen(sockets)
@@ -84,7 +86,7 @@ class Daemon:
         self.announce(sockets)
         await self.stopped.wait()
         await self.drain()
-        self.periods.cancel()
+        keeping_periods.cancel()
         await runner.cleanup()
         self.engine.stop()
         log.info("stopped")

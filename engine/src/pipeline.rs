@@ -232,7 +232,8 @@ fn hand_over(
     Ok(outcome.map_or(Verdict::Done, Verdict::WaitForCommit))
 }
 
-fn encode(
+/// Appends a request in a destination's wire format to `payload`.
+pub fn encode(
     encoder: &Encoder,
     signal: Signal,
     rules: &SignalRules,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
-from gateway.config.model import Model
+from gateway.config.base import Model
 from gateway.config.quantities import ByteSize
 from gateway.types import Signal
 

@@ -1,4 +1,4 @@
-"""The base of every part of the configuration."""
+"""What every model of the configuration is."""
 
 from pydantic import BaseModel, ConfigDict
 

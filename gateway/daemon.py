@@ -28,6 +28,7 @@ from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.policy.periods import Periods
 from gateway.tls_files import TlsFiles, TlsMaterial, read
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
@@ -90,7 +91,10 @@ class Daemon:
         except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
+        periods = Periods(self.engine.start_period)
+        periods.update()
         self.apply(self.config)
+        keeping_periods = asyncio.create_task(self.keep_periods(periods))
         await self.delivery.start()
         try:
             self.listen(sockets)
@@ -104,6 +108,7 @@ class Daemon:
         self.audit.started(self.state.version, self.config)
         await self.stopped.wait()
         await self.drain()
+        keeping_periods.cancel()
         await runner.cleanup()
         await self.usage.close()
         self.audit.stopped(self.stop_reason)
@@ -164,6 +169,11 @@ class Daemon:
         systemd.notify("READY=1")
 
     # While it runs.
+
+    async def keep_periods(self, periods: Periods) -> None:
+        """Volume quotas begin anew with each UTC day and month."""
+        while True:
+            await asyncio.sleep(periods.update())
 
     def readiness(self) -> dict[str, bool]:
         return {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use std::sync::Mutex;
 
+use crate::admit::inflight::Inflight;
+use crate::admit::volume::Volume;
 use crate::admit::Budget;
 use crate::batch::{lock, Outlet};
 use crate::encode::loki::LokiEncoder;
@@ -14,7 +16,7 @@ use crate::identify::Identity;
 use crate::ledger::IntakeCell;
 use crate::mask::Masker;
 use crate::otlp::Signal;
-use crate::policy::{Ack, Claims, Encoding, Quota, SignalPolicy, Table};
+use crate::policy::{Ack, Claims, Encoding, OverLimit, Quota, SignalPolicy, Table, VolumeLimits};
 use crate::relabel::Rules;
 use crate::sample::RatioSampler;
 
@@ -60,6 +62,7 @@ pub struct SignalRules {
 struct TenantRules {
     signals: [Option<SignalRules>; 3],
     claims: Claims,
+    volume: VolumeLimits,
 }
 
 /// One way out: a destination's encoder and the open batch that it fills.
@@ -99,6 +102,9 @@ pub struct TenantState {
     pub id: Arc<str>,
     pub intake: [Arc<IntakeCell>; 3],
     pub budgets: [Budget; 3],
+    pub volume: Volume,
+    /// Bytes in flight of each signal.
+    pub inflight: [Arc<Inflight>; 3],
     /// Why new requests are refused for now.
     pub gate: ArcSwapOption<String>,
     outlets: Mutex<Outlets>,
@@ -110,6 +116,8 @@ impl TenantState {
             id: Arc::from(id),
             intake: Signal::ALL.map(|_| Arc::new(IntakeCell::default())),
             budgets: Signal::ALL.map(|_| Budget::new(&Quota::default())),
+            volume: Volume::default(),
+            inflight: Signal::ALL.map(|_| Arc::new(Inflight::new(u64::MAX))),
             gate: ArcSwapOption::empty(),
             outlets: Mutex::default(),
         }
@@ -133,7 +141,7 @@ impl TenantState {
 pub struct TenantStates(Mutex<HashMap<String, Arc<TenantState>>>);
 
 impl TenantStates {
-    fn get(&self, id: &str) -> Arc<TenantState> {
+    pub fn get(&self, id: &str) -> Arc<TenantState> {
         let mut states = lock(&self.0);
         Arc::clone(states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id))))
     }
@@ -179,7 +187,7 @@ impl Generation {
                     signals[signal.index()] = Some(rules);
                 }
             }
-            policies.push(Arc::new(TenantRules { signals, claims: policy.claims }));
+            policies.push(Arc::new(TenantRules { signals, claims: policy.claims, volume: policy.volume }));
         }
         // Fallible work first: only a table that compiles whole may touch the tenants' lasting state.
         for tenant in &table.tenants {
@@ -205,12 +213,14 @@ impl Generation {
         Ok(Generation { number: table.generation, ack: table.ack, identity, tenants })
     }
 
-    /// Gives the tenants' token buckets this generation's rates; they keep their fill.
-    pub fn update_budgets(&self) {
+    /// Gives the tenants' budgets this generation's limits; they keep their fill.
+    pub fn update_budgets(&self, now_ns: u64) {
         for tenant in &self.tenants {
+            tenant.state.volume.limit(tenant.rules.volume);
             for signal in Signal::ALL {
                 if let Some(rules) = tenant.rules(signal) {
-                    tenant.state.budgets[signal.index()].update(&rules.quota);
+                    tenant.state.budgets[signal.index()].update(now_ns, &rules.quota);
+                    tenant.state.inflight[signal.index()].set_max(rules.quota.max_inflight_bytes.unwrap_or(u64::MAX));
                 }
             }
         }
@@ -228,6 +238,9 @@ fn compile_signal(
         if !encoder.carries(signal) {
             return Err(format!("routes: destination {name} cannot carry {}", signal.name()));
         }
+    }
+    if signal == Signal::Metrics && spec.quota.over_limit == OverLimit::Downsample {
+        return Err("quota.over_limit: points cannot be downsampled; use reject or trim".to_owned());
     }
     let masker = match &spec.mask {
         Some(mask) => Some(Masker::compile(mask).map_err(|error| format!("mask: {error}"))?),

@@ -4,23 +4,32 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
-use crate::admit::Limit;
+use crate::admit::volume::Periods;
+use crate::admit::{labels, Cost, Grant, Surroundings};
 use crate::batch::{Batches, Pending, Piece};
 use crate::encode::Encoded;
 use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
 use crate::ledger::{Received, RejectReason};
-use crate::listen::answer::Refusal;
+use crate::listen::answer::{Accepted, Refusal};
 use crate::mask::{check_and_mask, MaskCounts};
 use crate::otlp::edit::EditList;
+use crate::otlp::items::{keep_first, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
 use crate::policy::{Ack, Claims};
 use crate::resource;
-use crate::sample::sample;
+use crate::sample::{sample, sample_logs, Threshold};
 
 /// What a client is told to wait while its tenant's, or everybody's, gate is shut.
 pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a client is told to wait when the queue could not keep its request.
 pub const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// A request that is not refused.
+pub struct Processed {
+    pub verdict: Verdict,
+    /// What the client is told if the verdict is good: nothing, or which items were not taken.
+    pub accepted: Accepted,
+}
 
 /// How a processed request is to be answered.
 pub enum Verdict {
@@ -34,6 +43,7 @@ pub enum Verdict {
 pub struct Path<'a> {
     pub generation: &'a Generation,
     pub batches: &'a Batches,
+    pub periods: &'a Periods,
     /// Start of the monotonic clock that the token buckets count on.
     pub epoch: Instant,
 }
@@ -49,23 +59,55 @@ pub fn process(
     rules: &SignalRules,
     request: &[u8],
     reservation: Reservation,
-) -> Result<Verdict, Refusal> {
+) -> Result<Processed, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     intake.request(request.len() as u64);
     let items = otlp::count_items(signal, request).map_err(|error| malformed(tenant, signal, error.into()))?;
     let mut received = intake.receive(items);
-    if let Err(refusal) = admit(path, tenant, signal, items, request.len() as u64) {
-        received.reject(refusal.0);
-        return Err(refusal.1);
-    }
+    let grant = match admit(path, tenant, signal, items, request) {
+        Ok(grant) => grant,
+        Err((reason, refusal)) => {
+            received.reject(reason);
+            return Err(refusal);
+        }
+    };
+    let mut accepted = Accepted::default();
     let mut edits = EditList::default();
 
-    let mut masked_values = MaskCounts::default();
-    if let Err(error) = check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut masked_values) {
-        received.reject(RejectReason::Malformed);
-        return Err(Refusal::malformed(error.to_string()));
+    if let Grant::Trimmed { items: kept, limit } = grant {
+        match keep_first(signal, request, kept, &mut edits) {
+            Ok(over) => {
+                let reason = limit.reject_reason();
+                received.reject_part(reason, over);
+                let (reason, limit) = (reason.name(), limit.describe(signal));
+                accepted.reject(over, &format!("{reason}: {over} of {items} items are over the quota of {limit}"));
+            }
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
     }
-    let masked = edits.apply(request);
+    let trimmed = edits.apply(request);
+
+    edits.clear();
+    let mut masked_values = MaskCounts::default();
+    let extent = match check_and_mask(signal, &trimmed, rules.masker.as_ref(), &mut edits, &mut masked_values) {
+        Ok(extent) => extent,
+        Err(error) => return Err(reject_malformed(received, error)),
+    };
+    let mut masked = edits.apply(&trimmed);
+
+    if rules.quota.labels.may_refuse(&extent) {
+        edits.clear();
+        match labels::refuse_items(signal, &masked, &rules.quota.labels, &mut edits) {
+            Ok(0) => {}
+            Ok(over) => {
+                received.reject_part(RejectReason::LabelLimit, over);
+                let reason = RejectReason::LabelLimit.name();
+                accepted.reject(over, &format!("{reason}: {over} of {items} items have {}", rules.quota.labels));
+                masked = Cow::Owned(edits.apply(&masked).into_owned());
+            }
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+    }
 
     edits.clear();
     let rewritten = resource::rewrite(signal, &masked, &tenant.state.id, &rules.resource_rules, &mut edits);
@@ -82,35 +124,46 @@ pub fn process(
     let relabelled = edits.apply(&masked);
 
     edits.clear();
-    if let Some(sampler) = &rules.sampler {
-        match sample(&relabelled, sampler, &mut edits) {
-            Ok(left_out) => received.sampled_out(left_out),
-            Err(error) => return Err(reject_malformed(received, error.into())),
-        }
+    let threshold = match grant {
+        Grant::Downsampled { threshold, .. } => threshold,
+        Grant::Whole | Grant::Trimmed { .. } => Threshold::KEEP_ALL,
+    };
+    let left_out = match signal {
+        Signal::Traces => sample(&relabelled, &rules.sampler.unwrap_or_default().raised_to(threshold), &mut edits),
+        Signal::Logs => sample_logs(&relabelled, threshold, &mut edits),
+        Signal::Metrics => Ok(0),
+    };
+    match left_out {
+        Ok(left_out) => received.sampled_out(left_out),
+        Err(error) => return Err(reject_malformed(received, error.into())),
+    }
+    if let Grant::Downsampled { expected, .. } = grant {
+        tenant.state.budgets[signal.index()].settle(expected, received.items());
     }
     let sampled = edits.apply(&relabelled);
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);
-    hand_over(path, tenant, signal, rules, sampled, received, reservation)
+    let verdict = hand_over(path, tenant, signal, rules, sampled, received, reservation)?;
+    Ok(Processed { verdict, accepted })
 }
 
-/// Within the tenant's rates? Decided before anything but the item count is read.
+/// How much of the request is within the tenant's rates and volume? Decided before anything but the item count is read.
 fn admit(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
     items: u64,
-    bytes: u64,
-) -> Result<(), (RejectReason, Refusal)> {
+    request: &[u8],
+) -> Result<Grant, (RejectReason, Refusal)> {
     let now = u64::try_from(path.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    tenant.state.budgets[signal.index()].take(now, items, bytes).map_err(|over| {
-        let (reason, what) = match over.limit {
-            Limit::ItemsPerSecond => (RejectReason::RateLimitedItems, "items_per_second"),
-            Limit::BytesPerSecond => (RejectReason::RateLimitedBytes, "bytes_per_second"),
-        };
-        let message = format!("tenant {} is over its quota of {} {what}", tenant.state.id, signal.name());
-        (reason, Refusal::over_quota(message, over.retry_after))
+    let around = Surroundings { signal, volume: &tenant.state.volume, periods: path.periods };
+    let cost = Cost { items, bytes: request.len() as u64 };
+    // The items have been counted, so the walk cannot fail; if it did, nothing would fit.
+    let prefix = |items, bytes| prefix_within(signal, request, items, bytes).unwrap_or_default();
+    tenant.state.budgets[signal.index()].take(now, cost, around, prefix).map_err(|over| {
+        let message = format!("tenant {} is over its quota of {}", tenant.state.id, over.limit.describe(signal));
+        (over.limit.reject_reason(), Refusal::over_quota(message, over.retry_after))
     })
 }
 

@@ -145,6 +145,9 @@ pub struct TenantPolicy {
     pub metrics: Option<SignalPolicy>,
     pub logs: Option<SignalPolicy>,
     pub claims: Claims,
+    /// Of all signals together.
+    #[serde(default)]
+    pub volume: VolumeLimits,
 }
 
 impl TenantPolicy {
@@ -176,12 +179,49 @@ pub struct SignalPolicy {
     pub sample: Option<Sample>,
 }
 
-/// Rates; `None` is unlimited. A burst is how much may come at once after a rest.
+/// What a tenant may send of one signal; `None` is unlimited. A burst is how much may come at once after a rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Quota {
+    pub requests: Option<Rate>,
     pub items: Option<Rate>,
     pub bytes: Option<Rate>,
+    /// Before and after decompression.
+    pub max_request_bytes: Option<usize>,
+    pub max_inflight_bytes: Option<u64>,
+    pub volume: VolumeLimits,
+    pub labels: LabelLimits,
+    pub over_limit: OverLimit,
+}
+
+/// Bytes of uncompressed OTLP in a period that Python starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VolumeLimits {
+    pub daily_bytes: Option<u64>,
+    pub monthly_bytes: Option<u64>,
+}
+
+/// Of each list of attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelLimits {
+    pub max_attributes: Option<usize>,
+    pub max_attribute_key_bytes: Option<usize>,
+    pub max_attribute_value_bytes: Option<usize>,
+}
+
+/// What becomes of a request over a rate or volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverLimit {
+    /// Refused whole, to be sent again.
+    #[default]
+    Reject,
+    /// What fits is taken, the rest refused for good.
+    Trim,
+    /// Over `items`, a sample of the items is taken.
+    Downsample,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

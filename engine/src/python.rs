@@ -11,11 +11,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
 use crate::engine::Engine as Core;
 use crate::identify::tokens::{Signals, Verdict};
 use crate::listen::tls::TlsPem;
 use crate::listen::{Limits, Protocol};
+use crate::otlp::Signal;
 
 /// A closed batch of one tenant and one destination.
 #[pyclass(frozen, get_all, module = "gateway._engine")]
@@ -181,6 +183,23 @@ impl Engine {
     #[pyo3(signature = (tenant, reason))]
     fn gate(&self, tenant: Option<&str>, reason: Option<String>) {
         self.0.gate(tenant, reason);
+    }
+
+    #[pyo3(signature = (period, *, ends_in_s))]
+    fn start_period(&self, period: &str, ends_in_s: f64) -> PyResult<()> {
+        let period = Period::parse(period).ok_or_else(|| PyValueError::new_err("period must be 'day' or 'month'"))?;
+        self.0.start_period(period, ends_in_s);
+        Ok(())
+    }
+
+    #[pyo3(signature = (tenant, signal, *, day_bytes, month_bytes))]
+    fn set_volume(&self, tenant: &str, signal: &str, day_bytes: u64, month_bytes: u64) -> PyResult<()> {
+        let signal = Signal::ALL
+            .into_iter()
+            .find(|known| known.name() == signal)
+            .ok_or_else(|| PyValueError::new_err("signal must be 'traces', 'metrics' or 'logs'"))?;
+        self.0.set_volume(tenant, signal, day_bytes, month_bytes);
+        Ok(())
     }
 
     fn trial<'py>(

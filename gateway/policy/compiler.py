@@ -11,11 +11,11 @@ from gateway.config.models import (
     IdentityProvider,
     LokiDestination,
     OtlpDestination,
-    Quota,
     RemoteWriteDestination,
 )
 from gateway.policy.inheritance import Effective, effective
 from gateway.policy.masking import compile_mask
+from gateway.policy.quotas import compile_quota, compile_volume
 from gateway.policy.relabelling import compile_relabel
 from gateway.types import Signal
 
@@ -51,28 +51,18 @@ def compile_table(config: Config, generation: int) -> bytes:
 
 
 def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]:
-    policy: dict[str, Any] = {"claims": settings.claims}
+    policy: dict[str, Any] = {"claims": settings.claims, "volume": compile_volume(settings.quotas)}
     for signal in Signal:
         routes = settings.routes.get(signal, ())
         sampled = signal is Signal.TRACES and settings.trace_ratio < 1
         policy[signal.value] = {
             "routes": [destinations[name] for name in routes],
-            "quota": _quota(settings.quotas.get(signal, Quota())),
+            "quota": compile_quota(settings.quotas, signal),
             "mask": compile_mask(settings.mask),
             "relabel": compile_relabel(settings.relabel, signal),
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
         } if routes else None  # fmt: skip
     return policy
-
-
-def _quota(quota: Quota) -> dict[str, Any]:
-    def rate(per_second: float | None, burst: float | None) -> dict[str, float] | None:
-        return None if per_second is None else {"per_second": per_second, "burst": burst or per_second}
-
-    return {
-        "items": rate(quota.items_per_second, quota.burst),
-        "bytes": rate(quota.bytes_per_second, quota.burst_bytes),
-    }
 
 
 def _identity(provider: IdentityProvider) -> dict[str, Any]:

@@ -200,7 +200,7 @@ impl Tokens {
         }
         state.believed.capacity = limits.max_believed;
         state.refused.capacity = limits.max_refused;
-        state.everybody.set_rate(limits.questions);
+        state.everybody.set_rate(self.nanos(Instant::now()), limits.questions);
         state.by_address.clear();
         state.limits = limits;
     }

@@ -56,17 +56,13 @@ pub(super) async fn export(
         reject(RejectReason::UnsupportedEncoding);
         return Err(Refusal::unsupported("the request's encoding is not one of identity, gzip, zstd"));
     };
-    let max_bytes = shared.limits.max_request_bytes;
+    let max_bytes = rules.quota.max_request_bytes.unwrap_or(usize::MAX).min(shared.limits.max_request_bytes);
     let refuse_body = |error: BodyError| {
-        reject(match error {
-            BodyError::TooLarge => RejectReason::TooLarge,
-            BodyError::Full => RejectReason::GatewayFull,
-            BodyError::TooSlow => RejectReason::TooSlow,
-            BodyError::Broken(_) => RejectReason::Malformed,
-        });
+        reject(error.reject_reason());
         error.refusal(max_bytes)
     };
-    let received = receive(body, max_bytes, &shared.inflight).await;
+    let reservation = Reservation::empty(&shared.inflight, &tenant.state.inflight[signal.index()]);
+    let received = receive(body, max_bytes, reservation).await;
     let (body, mut reservation) = received.map_err(refuse_body)?;
     let message = match framing {
         Framing::Grpc => match unframe(body).map_err(refuse_body)? {
@@ -80,17 +76,21 @@ pub(super) async fn export(
     let (request, warning) = match framing {
         Framing::Grpc | Framing::Protobuf => (message, None),
         Framing::Json => {
-            transcode(signal, &message, &mut reservation).inspect_err(|_| reject(RejectReason::Malformed))?
+            let transcoded = transcode(signal, &message).inspect_err(|_| reject(RejectReason::Malformed));
+            let (request, warning) = transcoded?;
+            reservation.grow(request.len()).map_err(|full| refuse_body(BodyError::Full(full)))?;
+            (request, warning)
         }
     };
 
-    let path = Path { generation: &generation, batches: &shared.batches, epoch: shared.epoch };
+    let path =
+        Path { generation: &generation, batches: &shared.batches, periods: &shared.periods, epoch: shared.epoch };
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
     let processed =
         catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
-    let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
-    if let Verdict::WaitForCommit(kept) = verdict {
+    let processed = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
+    if let Verdict::WaitForCommit(kept) = processed.verdict {
         if !kept.await.unwrap_or(false) {
             return Err(Refusal::unavailable(
                 "the queue could not keep the request; retry",
@@ -98,7 +98,7 @@ pub(super) async fn export(
             ));
         }
     }
-    Ok(warning.map_or_else(Accepted::default, Accepted::warning))
+    Ok(warning.map_or(processed.accepted, Accepted::warning))
 }
 
 /// Whose the request is. Waits for the verdict on a token that is new here.
@@ -187,16 +187,9 @@ fn unframe(body: Bytes) -> Result<(Bytes, bool), BodyError> {
 }
 
 /// OTLP/JSON to protobuf, and a warning if it held nothing that OTLP knows.
-fn transcode(
-    signal: Signal,
-    message: &[u8],
-    reservation: &mut Reservation,
-) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
+fn transcode(signal: Signal, message: &[u8]) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
     let mut request = Vec::with_capacity(message.len() / 2);
     let decoded = json::decode(signal, message, &mut request).map_err(|error| Refusal::malformed(error.to_string()))?;
-    if !reservation.grow(request.len()) {
-        return Err(BodyError::Full.refusal(0));
-    }
     let warning = (!decoded.known_shape).then(|| {
         let field = match signal {
             Signal::Traces => "resourceSpans",

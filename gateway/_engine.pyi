@@ -87,6 +87,33 @@ class Engine:
     def drain(self) -> list[Batch]:
         """The batches closed since the last call; resets `event_fd`."""
 
+    def token_fd(self) -> int:
+        """A file descriptor that becomes readable when `drain_tokens` has something; the engine owns it."""
+
+    def drain_tokens(self) -> list[tuple[int, bytes]]:
+        """Tokens that nobody has judged yet, each with the number to answer under; resets `token_fd`.
+
+        Each is to be answered once, by `believe`, `refuse` or `cannot_tell`.
+        """
+
+    def believe(self, question: int, *, tenant: str, signals: Sequence[str] | None, holds_s: float) -> None:
+        """The token is `tenant`'s and may send `signals` (None: all), for so many seconds."""
+
+    def refuse(self, question: int, *, holds_s: float) -> None:
+        """The token is nobody's, for so many seconds."""
+
+    def cannot_tell(self, question: int, *, retry_after_s: float) -> None:
+        """Nobody can tell now; clients are told to wait this long."""
+
+    def forget_tokens(self) -> None:
+        """Every token is to be judged anew: the identity providers are others now."""
+
+    def refused_peers(self) -> list[tuple[str, str, Literal["grpc", "http"]]]:
+        """Reason, address and transport of who was refused since the last call: each once, and at most 256."""
+
+    def newly_used_keys(self) -> list[tuple[str, str]]:
+        """Tenant and id of each API key that this generation saw for the first time since the last call."""
+
     def ack(self, ids: Sequence[int]) -> None:
         """These batches are kept; with `ack: durable` their requests are answered OK now."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import orjson
 import structlog
@@ -22,14 +23,19 @@ from gateway.admin.auth import Gatekeeper
 from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
 from gateway.audit.audit import Audit, AuditError
 from gateway.audit.metrics import AuditCollector
+from gateway.audit.watch import Watch
 from gateway.config.check import load_checked
+from gateway.config.identity import Oidc
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
+from gateway.identity.desk import TokenDesk
+from gateway.identity.oidc import OidcVerifier
 from gateway.policy.compiler import compile_table
+from gateway.policy.inheritance import effective
 from gateway.policy.periods import Periods
-from gateway.tls_files import TlsFiles, TlsMaterial, read
+from gateway.tls_files import TlsFiles, TlsMaterial, read, stamp_of
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.usage import Sources, Usage
@@ -38,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 _BACKLOG = 1024
+# How often the audit trail and `api_keys_file` are looked at.
+_LOOK_INTERVAL_S = 2.0
 # What cannot change while the daemon runs.
 _FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
                "usage.path", "usage.interval", "log")  # fmt: skip
@@ -88,6 +96,9 @@ class Daemon:
             sources = Sources(self.engine.snapshot, self.delivery.counters)
             self.usage = await Usage.open(self.config.usage, sources)
             self.audit = Audit.open(self.config.audit, lambda: self.state.generation)
+            self.verifier = OidcVerifier()
+            self.desk = TokenDesk(self.engine, self.verifier, time.time, self.state.token_verdicts)
+            self.witness = Watch(self.engine, self.audit)
         except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
@@ -96,6 +107,8 @@ class Daemon:
         self.apply(self.config)
         keeping_periods = asyncio.create_task(self.keep_periods(periods))
         await self.delivery.start()
+        await self.verifier.reconfigure(_issuers(self.config))
+        self.desk.open()
         try:
             self.listen(sockets)
         except ValueError as error:
@@ -106,9 +119,14 @@ class Daemon:
         self.handle_signals()
         self.announce(sockets)
         self.audit.started(self.state.version, self.config)
+        watching = [asyncio.create_task(self.watch_engine()), asyncio.create_task(self.watch_keys())]
         await self.stopped.wait()
         await self.drain()
-        keeping_periods.cancel()
+        for task in (keeping_periods, *watching):
+            task.cancel()
+        self.look_at_engine()
+        await self.desk.close()
+        await self.verifier.close()
         await runner.cleanup()
         await self.usage.close()
         self.audit.stopped(self.stop_reason)
@@ -175,6 +193,33 @@ class Daemon:
         while True:
             await asyncio.sleep(periods.update())
 
+    async def watch_engine(self) -> None:
+        """The audit trail learns what the engine saw."""
+        while True:
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+            self.look_at_engine()
+
+    def look_at_engine(self) -> None:
+        self.witness.look(orjson.loads(self.engine.snapshot()), self.claims_of)
+
+    def claims_of(self, tenant_id: str) -> Literal["overwrite", "refuse"]:
+        tenant = self.config.tenants.get(tenant_id)
+        return effective(self.config, tenant).claims if tenant is not None else "overwrite"
+
+    async def watch_keys(self) -> None:
+        """A changed `api_keys_file` is taken as a reload is: checked whole, or not at all."""
+        seen = self.keys_stamp()
+        while True:
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+            stamp = self.keys_stamp()
+            if stamp != seen:
+                seen = stamp
+                await self.reload("api_keys_file")
+
+    def keys_stamp(self) -> tuple[int, int, int] | None:
+        file = self.config.api_keys_file
+        return stamp_of(self.config_path.parent / file) if file is not None else None
+
     def readiness(self) -> dict[str, bool]:
         return {
             "listening": not self.draining,
@@ -240,7 +285,11 @@ class Daemon:
             }
         )
         await self.delivery.reconfigure(config)
+        await self.verifier.reconfigure(_issuers(config))
         self.apply(config)
+        if config.identity != self.config.identity:
+            # What a token means may be another thing now.
+            self.engine.forget_tokens()
         self.admin.gatekeeper = Gatekeeper(config.admin)
         self.audit.reloaded(actor, self.config, config)
         self.config = config
@@ -327,6 +376,10 @@ def _use_tls(engine: Engine, material: TlsMaterial) -> None:
     """Raises ValueError."""
     engine.set_tls("grpc", **material)
     engine.set_tls("http", **material)
+
+
+def _issuers(config: Config) -> list[Oidc]:
+    return [provider.oidc for provider in config.identity if provider.oidc is not None]
 
 
 def _value(config: Config, dotted: str) -> object:

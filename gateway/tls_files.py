@@ -92,7 +92,7 @@ class TlsFiles:
     def _look(self) -> _Stamp:
         tls = self._tls
         files = (tls.cert_file, tls.key_file, tls.client_ca_file, tls.crl_file)
-        return tuple(_stamp(file) for file in files if file is not None)
+        return tuple(stamp_of(file) for file in files if file is not None)
 
 
 def read(tls: ListenTls) -> TlsMaterial:
@@ -113,7 +113,7 @@ def _read(key: str, file: Path) -> bytes:
         raise ValueError(f"{key}: cannot read {file}: {error.strerror}") from None
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def stamp_of(file: Path) -> tuple[int, int, int] | None:
     try:
         status = file.stat()
     except OSError:

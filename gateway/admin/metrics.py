@@ -32,6 +32,7 @@ class DaemonState:
     reload_success_at: float = 0.0
     admin_denied: int = 0
     tls_reloads: TlsReloads = field(default_factory=TlsReloads)
+    token_verdicts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class GatewayCollector(Collector):
         yield from self._delivery(snapshot, lanes, names)
         if self._tenant is None:
             yield from self._requests(snapshot)
+            yield from self._tokens(snapshot)
             yield from self._tls(snapshot)
             yield from self._process(snapshot)
 
@@ -261,6 +263,20 @@ class GatewayCollector(Collector):
         for reason, count in snapshot["unauthenticated_requests"].items():
             unauthenticated.add_metric((reason,), count)
         yield unauthenticated
+
+    def _tokens(self, snapshot: dict[str, Any]) -> Iterator[Metric]:
+        tokens = snapshot["tokens"]
+        known = GaugeMetricFamily("gateway_known_tokens", "Tokens whose verdict is remembered", labels=("verdict",))
+        known.add_metric(("believed",), tokens["believed"])
+        known.add_metric(("refused",), tokens["refused"])
+        yield known
+        yield GaugeMetricFamily("gateway_tokens_in_question", "Tokens being judged", value=tokens["pending"])
+        yield GaugeMetricFamily("gateway_token_waiters", "Requests that wait for a verdict", value=tokens["waiting"])
+        yield CounterMetricFamily("gateway_tokens_throttled", "Unknown tokens not judged", value=tokens["throttled"])
+        verdicts = CounterMetricFamily("gateway_token_verdicts", "Tokens judged, by verdict", labels=("verdict",))
+        for verdict, count in sorted(self._state.token_verdicts.items()):
+            verdicts.add_metric((verdict,), count)
+        yield verdicts
 
     def _tls(self, snapshot: dict[str, Any]) -> Iterator[Metric]:
         failures = CounterMetricFamily(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.document import Document, KeyPath, parse
+from gateway.config.identity import KeysFile
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError, Problem, dotted
 
@@ -66,8 +67,41 @@ def load_text(text: str, file: Path) -> Loaded:
             problems += [problem for problem in explained if problem.path not in said]
         else:
             if not problems:
-                return Loaded(config, document, file)
+                return Loaded(_with_keys_file(config, file.parent), document, file)
     raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+
+
+def _with_keys_file(config: Config, folder: Path) -> Config:
+    """The configuration with the keys of `api_keys_file` among its tenants'. Raises ConfigError with every problem."""
+    if config.api_keys_file is None:
+        return config
+    file = folder / config.api_keys_file
+    try:
+        document = parse(file.read_text(encoding="utf-8"), file.parent)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError([Problem(file, 1, 1, "", f"cannot read it: {reason}")]) from None
+    problems = [
+        Problem(file, found.place.line, found.place.column, dotted(found.path), found.message)
+        for found in document.problems
+    ]
+    try:
+        keys = KeysFile.model_validate(document.value or {}).root
+    except ValidationError as error:
+        problems += [_explain(detail, document, file) for detail in error.errors(include_url=False)]
+    else:
+        for tenant_id in keys:
+            if tenant_id not in config.tenants:
+                place = document.place((tenant_id,))
+                message = f"there is no tenant {tenant_id}; add it under tenants"
+                problems.append(Problem(file, place.line, place.column, tenant_id, message))
+    if problems:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    tenants = {
+        tenant_id: tenant.model_copy(update={"api_keys": (*tenant.api_keys, *keys.get(tenant_id, ()))})
+        for tenant_id, tenant in config.tenants.items()
+    }
+    return config.model_copy(update={"tenants": tenants})
 
 
 def _explain(detail: ErrorDetails, document: Document, file: Path) -> Problem:

@@ -7,62 +7,19 @@ import os
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.base import Model
+from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
+from gateway.config.names import Address, AttributePattern, TenantId, Url
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.config.quotas import Quotas
-from gateway.config.tls import ClientTls, ListenTls, Mtls, ServerTls
+from gateway.config.tls import ClientTls, ListenTls, ServerTls
 from gateway.types import Signal
-
-_TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
-
-
-def is_tenant_id(value: str) -> bool:
-    """Whether a tenant could have this name: the characters that Mimir, Loki and Tempo allow; `|` separates there."""
-    return _TENANT_ID.fullmatch(value) is not None and value not in (".", "..")
-
-
-def _tenant_id(value: str) -> str:
-    if not is_tenant_id(value):
-        raise ValueError("a tenant's name is 1 to 150 of the characters A-Z a-z 0-9 ! _ . * ' ( ) -")
-    return value
-
-
-def _address(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535 or not host:
-        raise ValueError("write an address as HOST:PORT, such as 127.0.0.1:4317 or [::1]:4317")
-    return value
-
-
-def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^/@?#\s]+(/[^\s]*)?", value):
-        raise ValueError("write a URL as http://HOST:PORT/PATH; credentials go into basic_auth or bearer_token")
-    try:
-        port = urlsplit(value).port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError("the URL's host or port is not usable; a port is 1 to 65535, IPv6 stands in []")
-    return value
-
-
-def _attribute_pattern(value: str) -> str:
-    if not value:
-        raise ValueError("an attribute key cannot be empty")
-    return value
-
-
-TenantId = Annotated[str, AfterValidator(_tenant_id)]
-Address = Annotated[str, AfterValidator(_address)]
-Url = Annotated[str, AfterValidator(_url)]
-AttributePattern = Annotated[str, AfterValidator(_attribute_pattern)]
 
 
 class Listen(Model):
@@ -125,122 +82,6 @@ class Admin(Model):
         tokens = any(token.token.get_secret_value() for token in self.tokens)
         users = any(user.password.get_secret_value() for user in self.basic)
         return tokens or users or (self.tls is not None and self.tls.client_ca_file is not None)
-
-
-class ApiKeyHeader(Model):
-    """An API key in a header."""
-
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "authorization"
-    scheme: str | None = None
-    """`Bearer`, `Basic` (the password is the key), any other, or none: the header's value is the key."""
-
-
-class Anonymous(Model):
-    """Whoever shows no credential at all is this tenant."""
-
-    tenant: TenantId
-
-
-SignatureAlgorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
-]  # fmt: skip
-"""Signatures that a public key verifies; `Ed25519` and `Ed448` are what RFC 9864 calls the two kinds of `EdDSA`."""
-
-
-def _tenant_pattern(value: str) -> str:
-    try:
-        groups = re.compile(value).groups
-    except re.error as error:
-        raise ValueError(f"it is not a regular expression: {error.msg}") from None
-    if groups != 1:
-        raise ValueError("put the tenant's name, and nothing else, into one group, as in /tenants/([^/]+)")
-    return value
-
-
-class Oidc(Model):
-    """JSON Web Tokens (JWT) of an OpenID Connect issuer; see docs/identity.md."""
-
-    issuer: Url
-    """Exactly as tokens name it in `iss`; its `/.well-known/openid-configuration` says where its keys are."""
-    audience: Annotated[str, Field(min_length=1)]
-    """What `aud` must hold: the gateway's name at the issuer."""
-    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "authorization"
-    """Where the token stands."""
-    scheme: str | None = "Bearer"
-    """The word before the token; none: the header's value is the token."""
-    jwks_url: Url | None = None
-    """Where the issuer's keys are, if it has no discovery document."""
-    ca_file: Path | None = None
-    """CA that signed the issuer's certificate; the system's by default."""
-    allow_http: bool = False
-    """Fetch keys without TLS from other machines too. Whoever is on the way can then make tokens."""
-    algorithms: Annotated[tuple[SignatureAlgorithm, ...], Field(min_length=1)] = get_args(SignatureAlgorithm)
-    """Signatures that are believed."""
-    leeway: Annotated[Seconds, Field(ge=0, le=300)] = 30.0
-    """How far the issuer's clock and ours may be apart."""
-    tenant_claim: Annotated[str, Field(min_length=1)] = "tenant_id"
-    """The claim that names the tenant: text, or a list of which one is the tenant. `a.b` is `b` inside `a`, unless a
-    claim is called `a.b`."""
-    tenant_pattern: Annotated[str, AfterValidator(_tenant_pattern)] | None = None
-    """Regular expression, anchored at both ends, with one group: the tenant's name. Values that do not match are not
-    looked at: `/tenants/([^/]+)` picks `acme` from the groups `/staff` and `/tenants/acme`."""
-    scopes: Annotated[Mapping[Signal, Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
-    """The scope that a token needs to send a signal; signals that are not named here cannot be sent. Without it, every
-    token may send all signals."""
-    timeout: Annotated[Seconds, Field(gt=0, le=60)] = 5.0
-    """For fetching the keys."""
-    refresh: Annotated[Seconds, Field(ge=1)] = 300.0
-    """How often the keys are fetched anew; an unknown key is asked for at once."""
-    max_stale: Annotated[Seconds, Field(ge=1)] = 86400.0
-    """How long known keys are believed while the issuer cannot be reached."""
-
-    @model_validator(mode="after")
-    def _keys_come_safely(self) -> Self:
-        for url in filter(None, (self.issuer, self.jwks_url)):
-            if not self.may_fetch(url):
-                raise ValueError(
-                    f"{url} is not https, so anybody on the way could make tokens; use https, or allow_http: true"
-                )
-        if self.max_stale < self.refresh:
-            raise ValueError("max_stale must be at least refresh")
-        return self
-
-    def may_fetch(self, url: str) -> bool:
-        """Whether keys from `url` are the issuer's: over TLS, from this machine, or from anywhere by `allow_http`."""
-        parts = urlsplit(url)
-        return parts.scheme == "https" or (parts.scheme == "http" and (self.allow_http or _is_loopback(parts.hostname)))
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-class IdentityProvider(Model):
-    """One way to say who one is; exactly one key."""
-
-    api_key: ApiKeyHeader | None = None
-    oidc: Oidc | None = None
-    mtls: Mtls | None = None
-    anonymous: Anonymous | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        kinds = list(type(self).model_fields)
-        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
-            raise ValueError(f"name exactly one of {', '.join(kinds)}")
-        return self
-
-
-DEFAULT_IDENTITY = (
-    IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Bearer")),
-    IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Basic")),
-    IdentityProvider(api_key=ApiKeyHeader(header="x-api-key")),
-)
 
 
 def _username(value: str) -> str:
@@ -497,13 +338,6 @@ class TenantSettings(Model):
     """What happens to a payload that claims another tenant; `overwrite` by default. Counted either way."""
 
 
-class ApiKey(Model):
-    """A key, known by its SHA-256 only; `gateway keys new` makes one."""
-
-    id: Annotated[str, Field(min_length=1, max_length=64)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-
-
 class Tenant(TenantSettings):
     api_keys: tuple[ApiKey, ...] = ()
     disabled: bool = False
@@ -559,6 +393,10 @@ class Config(Model):
     admin: Admin = Admin()
     identity: tuple[IdentityProvider, ...] = DEFAULT_IDENTITY
     """Tried in order. By default API keys as bearer token, basic password or x-api-key."""
+    api_keys_file: Path | None = None
+    """More API keys: YAML, tenant to a list like `api_keys`. It is watched: keys come and go without a reload."""
+    tokens: Tokens = Tokens()
+    """The bounds of judging tokens."""
     destinations: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], Destination]
     queue: Queue = Queue()
     batch: Batch = Batch()

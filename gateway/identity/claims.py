@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.config.models import is_tenant_id
+from gateway.config.names import is_tenant_id
 from gateway.identity.verdict import RefusalReason, Refused
 from gateway.types import Signal
 

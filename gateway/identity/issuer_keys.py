@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 import structlog
 
-from gateway.config.models import Oidc
+from gateway.config.identity import Oidc
 from gateway.identity.key_ring import KeyRing
 from gateway.identity.signed_token import PublicKey
 from gateway.identity.verdict import RefusalReason, Refused, Unavailable

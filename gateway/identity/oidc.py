@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.config.models import Oidc
+from gateway.config.identity import Oidc
 from gateway.identity.claims import signals_of, subject_of, tenant_of
 from gateway.identity.issuer_keys import Clock, IssuerKeys, open_session
 from gateway.identity.signed_token import ALGORITHMS, SignedToken

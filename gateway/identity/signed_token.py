@@ -6,7 +6,7 @@ import orjson
 from joserfc import jwk, jws
 from joserfc.errors import JoseError, UnsupportedAlgorithmError
 
-from gateway.config.models import SignatureAlgorithm
+from gateway.config.identity import SignatureAlgorithm
 from gateway.identity.verdict import RefusalReason, Refused
 
 ALGORITHMS: frozenset[str] = frozenset(get_args(SignatureAlgorithm))

@@ -8,11 +8,11 @@ from gateway.config.models import (
     Config,
     Destination,
     FileDestination,
-    IdentityProvider,
     LokiDestination,
     OtlpDestination,
     RemoteWriteDestination,
 )
+from gateway.policy.identity import compile_api_key, compile_provider, compile_tokens
 from gateway.policy.inheritance import Effective, effective
 from gateway.policy.masking import compile_mask
 from gateway.policy.quotas import compile_quota, compile_volume
@@ -29,7 +29,7 @@ def compile_table(config: Config, generation: int) -> bytes:
         # Tenants with equal settings share one policy: two thousand tenants compile their regexes once.
         policy = orjson.dumps(_policy(effective(config, tenant), destinations))
         index = policies.setdefault(policy, len(policies))
-        keys = [{"id": key.id, "sha256": key.sha256.lower()} for key in tenant.api_keys]
+        keys = [compile_api_key(key) for key in tenant.api_keys]
         tenants.append({"id": tenant_id, "disabled": tenant.disabled, "api_keys": keys, "policy": index})
     return orjson.dumps(
         {
@@ -40,7 +40,8 @@ def compile_table(config: Config, generation: int) -> bytes:
                 "max_items": config.batch.max_items,
                 "max_age_ms": max(1, round(config.batch.max_age * 1000)),
             },
-            "identity": [_identity(provider) for provider in config.identity],
+            "identity": [compile_provider(provider) for provider in config.identity],
+            "tokens": compile_tokens(config.tokens),
             "destinations": [
                 {"name": name, "encoding": _encoding(destination)} for name, destination in config.destinations.items()
             ],
@@ -63,15 +64,6 @@ def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
         } if routes else None  # fmt: skip
     return policy
-
-
-def _identity(provider: IdentityProvider) -> dict[str, Any]:
-    if provider.api_key is not None:
-        return {"type": "api_key", "header": provider.api_key.header.lower(), "scheme": provider.api_key.scheme}
-    if provider.mtls is not None:
-        return {"type": "mtls", "tenant_from": provider.mtls.tenant_from, "pattern": provider.mtls.pattern}
-    assert provider.anonymous is not None, "the model requires exactly one"  # noqa: S101
-    return {"type": "anonymous", "tenant": provider.anonymous.tenant}
 
 
 def _encoding(destination: Destination) -> dict[str, Any]:

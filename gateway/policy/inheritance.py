@@ -1,6 +1,7 @@
 """What a tenant's settings come to when `defaults` are filled in."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.config.models import Config, Mask, Relabel, Tenant
 from gateway.config.quotas import Quotas
@@ -16,7 +17,7 @@ class Effective:
     mask: Mask | None
     relabel: Relabel
     trace_ratio: float
-    claims: str
+    claims: Literal["overwrite", "refuse"]
 
 
 def effective(config: Config, tenant: Tenant) -> Effective:

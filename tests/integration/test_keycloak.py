@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.models import Oidc
+from gateway.config.identity import Oidc
 from gateway.identity.oidc import OidcVerifier
 from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdict
 from tests.support.keycloak import AUDIENCE, TENANT_OF_REALM, Keycloak

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa, x25519
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.config.models import Oidc
+from gateway.config.identity import Oidc
 from gateway.identity.key_ring import KeyRing
 from gateway.identity.oidc import OidcVerifier
 from gateway.identity.signed_token import ALGORITHMS, MAX_TOKEN_BYTES

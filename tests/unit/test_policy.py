@@ -197,4 +197,5 @@ def test_the_rest_of_the_table_is_as_configured() -> None:
         {"type": "mtls", **by_uri},
         {"type": "anonymous", "tenant": "acme"},
     ]
-    assert compiled["tenants"][0]["api_keys"] == [{"id": "k", "sha256": "ab" * 32}]
+    key = {"id": "k", "sha256": "ab" * 32, "signals": None, "expires_at": None}
+    assert compiled["tenants"][0]["api_keys"] == [key]

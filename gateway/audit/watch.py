@@ -1,0 +1,68 @@
+"""What the engine saw, brought to the trail: refused senders, keys in use, limits passed, tenants claimed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from gateway.audit.audit import Audit
+from gateway.types import Signal
+
+# A tenant at its limit is over and within it many times a second; it is within again after this long without a refusal.
+_QUIET_S = 60.0
+# Reject reasons that are limits, and the limits' names in the configuration.
+_LIMITS = {
+    "rate_limited_requests": "requests_per_second",
+    "rate_limited_items": "items_per_second",
+    "rate_limited_bytes": "bytes_per_second",
+    "inflight_bytes": "max_inflight_bytes",
+    "daily_volume": "daily_bytes",
+    "monthly_volume": "monthly_bytes",
+    "label_limit": "labels",
+    "series_limit": "active_series",
+}
+
+
+class Witnessed(Protocol):
+    """What the watch needs of `gateway._engine.Engine`."""
+
+    def refused_peers(self) -> Sequence[tuple[str, str, Literal["grpc", "http"]]]: ...
+    def newly_used_keys(self) -> Sequence[tuple[str, str]]: ...
+
+
+class Watch:
+    """Compares the engine's counters with those of the last look. One a daemon; `look` never waits."""
+
+    def __init__(self, engine: Witnessed, audit: Audit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._engine = engine
+        self._audit = audit
+        self._clock = clock
+        self._counts: dict[tuple[str, str, str], int] = {}
+        self._over_since: dict[tuple[str, Signal, str], float] = {}
+
+    def look(self, snapshot: Mapping[str, Any], claims: Callable[[str], Literal["overwrite", "refuse"]]) -> None:
+        """`snapshot`: docs/engine-snapshot.md. `claims` tells what a tenant's policy does with claims."""
+        for reason, address, transport in self._engine.refused_peers():
+            self._audit.identity_refused(reason, address=address, transport=transport)
+        for tenant, key_id in self._engine.newly_used_keys():
+            self._audit.key_first_used(tenant, key_id)
+        now = self._clock()
+        for intake in snapshot["intake"]:
+            tenant, signal = intake["tenant"], Signal(intake["signal"])
+            if self._grew(tenant, signal, "tenant_claims", intake["tenant_claims"]):
+                self._audit.tenant_claims(tenant, signal, claims(tenant))
+            refused = {**intake["rejected"]}
+            for reason, requests in intake["rejected_requests"].items():
+                refused[reason] = refused.get(reason, 0) + requests
+            for reason, limit in _LIMITS.items():
+                if self._grew(tenant, signal, reason, refused.get(reason, 0)):
+                    self._over_since[tenant, signal, limit] = now
+                    self._audit.quota_verdict(tenant, signal, limit, "over")
+        for (tenant, signal, limit), since in list(self._over_since.items()):
+            if now - since >= _QUIET_S:
+                del self._over_since[tenant, signal, limit]
+                self._audit.quota_verdict(tenant, signal, limit, "within")
+
+    def _grew(self, tenant: str, signal: Signal, name: str, count: int) -> bool:
+        key = (tenant, signal.value, name)
+        before, self._counts[key] = self._counts.get(key, 0), count
+        return count > before

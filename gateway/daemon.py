@@ -105,6 +105,14 @@ class Daemon:
         periods = Periods(self.engine.start_period)
         periods.update()
         self.apply(self.config)
+        try:
+            # Volume quotas go on where the process before stopped.
+            for volume in await self.usage.volumes():
+                used = {"day_bytes": volume.day_bytes, "month_bytes": volume.month_bytes}
+                self.engine.set_volume(volume.tenant, volume.signal, **used)
+        except UsageError as error:
+            log.error(str(error))
+            return EXIT_CONFIG
         keeping_periods = asyncio.create_task(self.keep_periods(periods))
         await self.delivery.start()
         await self.verifier.reconfigure(_issuers(self.config))

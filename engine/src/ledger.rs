@@ -98,6 +98,7 @@ fn read(counter: &Counter) -> u64 {
 pub struct IntakeCell {
     requests: Counter,
     bytes: Counter,
+    admitted_bytes: Counter,
     received: Counter,
     rejected: [Counter; RejectReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
@@ -117,6 +118,11 @@ impl IntakeCell {
     pub fn request(&self, bytes: u64) {
         add(&self.requests, 1);
         add(&self.bytes, bytes);
+    }
+
+    /// A request within its tenant's quotas.
+    pub fn admitted(&self, bytes: u64) {
+        add(&self.admitted_bytes, bytes);
     }
 
     /// A request refused before its items were counted.
@@ -152,6 +158,7 @@ impl IntakeCell {
             signal: signal.name(),
             requests: read(&self.requests),
             bytes: read(&self.bytes),
+            admitted_bytes: read(&self.admitted_bytes),
             received: read(&self.received),
             rejected: by_reason(&self.rejected),
             rejected_requests,
@@ -297,6 +304,7 @@ pub struct IntakeSnapshot {
     pub signal: &'static str,
     pub requests: u64,
     pub bytes: u64,
+    pub admitted_bytes: u64,
     pub received: u64,
     pub rejected: BTreeMap<&'static str, u64>,
     pub rejected_requests: BTreeMap<&'static str, u64>,

@@ -71,6 +71,7 @@ pub fn process(
             return Err(refusal);
         }
     };
+    intake.admitted(request.len() as u64);
     let mut accepted = Accepted::default();
     let mut edits = EditList::default();
 

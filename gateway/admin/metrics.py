@@ -98,6 +98,7 @@ class GatewayCollector(Collector):
         simple = (
             ("gateway_received_items", "received", "Items (spans, points, log records) that came in"),
             ("gateway_received_bytes", "bytes", "Bytes of OTLP that came in, uncompressed"),
+            ("gateway_admitted_bytes", "admitted_bytes", "Of those, what was within the tenant's quotas"),
             ("gateway_filtered_items", "filtered", "Items of which relabelling left nothing"),
             ("gateway_sampled_out_items", "sampled_out", "Items that sampling left out"),
             ("gateway_accepted_items", "accepted", "Items that were answered OK and are kept"),

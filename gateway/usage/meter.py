@@ -22,7 +22,7 @@ class Amounts:
     items: int = 0
     """Taken in: spans, points or log records of requests that were not refused."""
     bytes_in: int = 0
-    """Uncompressed OTLP, refused requests included."""
+    """Uncompressed OTLP that was let in: of requests within their quotas."""
     bytes_out: int = 0
     """Delivered, uncompressed, to all destinations together."""
     masked_values: int = 0
@@ -76,7 +76,7 @@ def read_intake(snapshot: Mapping[str, Any]) -> Readings:
         Meter(entry["tenant"], Signal(entry["signal"])): Amounts(
             # Not received less rejected: an item under way is received already, and may be rejected yet.
             items=entry["accepted"] + entry["filtered"] + entry["sampled_out"],
-            bytes_in=entry["bytes"],
+            bytes_in=entry["admitted_bytes"],
             masked_values=sum(entry["masked"].values()),
             rejected={reason: items for reason, items in entry["rejected"].items() if items},
             series=entry.get("active_series"),

@@ -14,8 +14,8 @@ import orjson
 import structlog
 
 from gateway.config.models import Usage as UsageConfig
-from gateway.types import Lane, LaneCounters, UsageError, UsageQuery
-from gateway.usage.meter import Readings, joined, read_delivery, read_intake, used_since
+from gateway.types import Lane, LaneCounters, Signal, UsageError, UsageQuery
+from gateway.usage.meter import Meter, Readings, joined, read_delivery, read_intake, used_since
 from gateway.usage.report import Month, Report, Tariff
 from gateway.usage.store import Store
 
@@ -39,6 +39,16 @@ class Sources:
     """Of the engine, JSON; see docs/engine-snapshot.md."""
     lanes: Callable[[], Mapping[Lane, LaneCounters]]
     """Of delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Bytes that a tenant sent of a signal in the present UTC day and month."""
+
+    tenant: str
+    signal: Signal
+    day_bytes: int
+    month_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,15 @@ class Recorder:
         self._intake, self._delivery = intake, delivery
         self.today = joined(self.today, used) if day == self.day else used
         self.day, self._began = day, now
+
+    def volumes(self, now: datetime) -> list[Volume]:
+        today, month = now.date(), now.date().replace(day=1)
+        volumes: dict[Meter, tuple[int, int]] = {}
+        for row in self._store.rows(UsageQuery(None, month, today)):
+            of_day, of_month = volumes.get(row.meter, (0, 0))
+            came = row.amounts.bytes_in
+            volumes[row.meter] = (of_day + came if row.day == today else of_day, of_month + came)
+        return [Volume(meter.tenant, meter.signal, *used) for meter, used in volumes.items()]
 
     def forget_before(self, day: date) -> None:
         self._store.forget_before(day)
@@ -162,6 +181,15 @@ class Usage:
         work = partial(self._recorder.report, query, tariff_of(self._config), self._now())
         try:
             return await self._in_thread(work)
+        except sqlite3.Error as error:
+            raise UsageError(f"the usage database cannot be read: {error}") from None
+
+    async def volumes(self) -> list[Volume]:
+        """What was let in today and this month by those who were here before. Raises UsageError."""
+        if self._recorder is None:
+            return []
+        try:
+            return await self._in_thread(partial(self._recorder.volumes, self._now()))
         except sqlite3.Error as error:
             raise UsageError(f"the usage database cannot be read: {error}") from None
 

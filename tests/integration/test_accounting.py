@@ -28,7 +28,7 @@ KEYS = {"acme": "acme-key", "globex": "globex-key"}
 # What a usage row says, and the ledger's counters that it must equal.
 LEDGER = {
     "items": ("gateway_accepted_items_total", "gateway_filtered_items_total", "gateway_sampled_out_items_total"),
-    "bytes_in": ("gateway_received_bytes_total",),
+    "bytes_in": ("gateway_admitted_bytes_total",),
     "bytes_out": ("gateway_delivered_bytes_total",),
     "masked_values": ("gateway_masked_values_total",),
     "rejected_items": ("gateway_rejected_items_total",),
@@ -175,7 +175,7 @@ def test_the_trail_tells_what_happened_and_keeps_every_secret(tmp_path: Path) ->
     assert told["reload"]["generation"] == 2
     assert told["reload"]["details"]["changes"] == [
         {"path": "destinations.hook.bearer_token", "change": "changed"},
-        {"path": "tenants.acme.quotas.logs", "change": "added"},
+        {"path": "tenants.acme.quotas.logs.items_per_second", "change": "added", "value": 7.0},
     ]
     assert "listn: unknown key" in told["reload_refused"]["details"]["problems"][0]
     assert told["stop"]["actor"] == "SIGTERM"
@@ -232,3 +232,21 @@ def test_the_table_is_for_people(tmp_path: Path) -> None:
     for word in ("tenant", "acme", "traces", "EUR", "will come to"):
         assert word in shown
     assert (wrong.returncode, wrong.stderr) == (2, "from must be a day such as 2026-01-31\n")
+
+
+def test_volume_goes_on_over_a_restart(tmp_path: Path) -> None:
+    config = accounted_config(tmp_path)
+    config["tenants"]["acme"]["quotas"] = {"traces": {"daily_bytes": "2KiB"}, "monthly_bytes": "1MiB"}
+    payload = traces(spans=20).SerializeToString()
+    answers = []
+    for _ in range(2):
+        with run_gateway(tmp_path, config) as gateway:
+            while (answer := send_http(gateway, payload, headers=bearer("acme-key"))).code == "OK":
+                answers.append(answer)
+            assert answer.code == "RESOURCE_EXHAUSTED"
+            assert "daily_bytes" in answer.message
+            used = gateway.total("gateway_quota_used", tenant="acme", signal="all", limit="monthly_bytes")
+            assert used == len(payload) * len(answers)
+            assert gateway.stop() == 0
+    # All of it before the restart.
+    assert len(answers) == -(-2048 // len(payload))

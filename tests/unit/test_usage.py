@@ -57,7 +57,7 @@ class Process:
             {
                 "intake": [
                     {
-                        "tenant": meter.tenant, "signal": meter.signal.value, "bytes": counts["bytes"],
+                        "tenant": meter.tenant, "signal": meter.signal.value, "admitted_bytes": counts["bytes"],
                         "received": 10**9, "accepted": counts["accepted"], "filtered": counts["filtered"],
                         "sampled_out": counts["sampled_out"], "held": 7, "in_process": 3,
                         "masked": {"email": counts["email"], "key": counts["key"]},

@@ -68,6 +68,7 @@ format: $(VENV)/installed
 bench: build peers backends
 	$(BIN)/python -m pytest bench --benchmark-columns=median,iqr,ops --benchmark-group-by=func
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.fairness
 
 clean:
 	rm -rf target $(VENV) $(ENGINE) data

@@ -48,7 +48,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as name:
         folder = Path(name)
         sink = Process([sys.executable, "-m", "bench.blackhole", str(SINK_PORT)], log=folder / "sink.log")
-        sink.wait_ready(lambda: _open(SINK_PORT))
+        sink.wait_ready(lambda: is_open(SINK_PORT))
         try:
             print(f"{'work':38}{'system':22}{'items':>6}{'CPU us/req':>12}{'ratio':>8}{'goal':>7}"
                   f"{'RSS MiB':>9}{'p50 ms':>8}{'p99 ms':>8}")  # fmt: skip
@@ -94,7 +94,7 @@ def _measure(system: System, signal: str, size: int, folder: Path) -> Result:
     requests = min(_MAX_REQUESTS, max(400, _ITEMS_PER_RUN // size))
     process = Process(system.command(folder), log=folder / "system.log")
     try:
-        process.wait_ready(lambda: _open(system.port))
+        process.wait_ready(lambda: is_open(system.port))
         time.sleep(0.5)
         _load(system, signal, data, requests // 10, folder)
         time.sleep(_SETTLE_S)
@@ -156,7 +156,7 @@ def _peak_rss(process: Process) -> int:
     return total
 
 
-def _open(port: int) -> bool:
+def is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,34 @@ def test_the_trail_tells_who_was_refused_and_which_keys_are_used(tmp_path: Path)
         (tenant, details["limit"], details["verdict"]) for event, tenant, details in events if event == "quota_verdict"
     ]
     assert verdicts == [("acme", "items_per_second", "over")]
+
+
+def test_keys_are_rotated_under_load_without_a_failed_request(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.yaml"
+    config = {**base_config(tmp_path), "api_keys_file": "keys.yaml"}
+
+    def write(*names: str) -> None:
+        keys.write_text(yaml.safe_dump({"acme": [{"id": name, "sha256": sha256(name)} for name in names]}))
+
+    write("old")
+    present, stop = ["old"], threading.Event()
+    codes: Counter[str] = Counter()
+    with run_gateway(tmp_path, config) as gateway:
+
+        def load(sender: Any) -> None:
+            while not stop.is_set():
+                codes[sender(gateway, TRACES, headers=bearer(present[0])).code] += 1
+
+        with ThreadPoolExecutor(max_workers=4) as senders:
+            for sender in SENDERS * 2:
+                senders.submit(load, sender)
+            write("old", "new")
+            wait_until(lambda: send_http(gateway, TRACES, headers=bearer("new")).code == "OK", "the new key")
+            present[0] = "new"
+            time.sleep(0.5)
+            write("new")
+            wait_until(lambda: send_http(gateway, TRACES, headers=bearer("old")).code != "OK", "the old key to go")
+            time.sleep(0.5)
+            stop.set()
+        assert set(codes) == {"OK"}
+        assert codes["OK"] > 50

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 use crate::admit::inflight::Inflight;
+use crate::admit::series::{self, ActiveSnapshot};
 use crate::batch::{lock, Batches, Closed};
 use crate::generation::{Generation, TenantStates};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
@@ -143,15 +144,33 @@ impl Engine {
         }
     }
 
+    /// What is known of a tenant's active series and streams; none if nothing is tracked. `last`: nothing comes in any
+    /// more, so what is folded can go on in the next run.
+    pub fn dump_series(&self, tenant: &str, last: bool) -> Option<Vec<u8>> {
+        let state = self.shared.states.find(tenant)?;
+        series::dump(tenant, &state.active, last)
+    }
+
+    /// Puts back what `dump_series` gave, before the first policy.
+    pub fn load_series(&self, bytes: &[u8]) -> Result<(), String> {
+        let (tenant, state) = series::restore(bytes, series::Now::read(0))?;
+        match self.shared.states.restore(&tenant, state) {
+            true => Ok(()),
+            false => Err(format!("tenant {tenant} is in use already")),
+        }
+    }
+
     /// Every counter, as JSON (docs/engine-snapshot.md).
     pub fn snapshot(&self) -> Vec<u8> {
         let shared = &self.shared;
         let mut intake = Vec::new();
         let mut outlets = Vec::new();
+        let mut active = Vec::new();
         for state in shared.states.all() {
             for signal in Signal::ALL {
                 intake.extend(state.intake[signal.index()].snapshot(&state.id, signal));
             }
+            active.extend(state.active.snapshot(&state.id));
             for outlet in state.outlets() {
                 outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
             }
@@ -169,6 +188,7 @@ impl Engine {
             handed_out_batches: shared.batches.handed_out(),
             intake,
             outlets,
+            active,
             requests: shared.stats.snapshot(),
             unauthenticated_requests: Unauthenticated {
                 no_credential: shared.stats.no_credential.load(Ordering::Relaxed),
@@ -197,6 +217,7 @@ struct Snapshot {
     handed_out_batches: usize,
     intake: Vec<IntakeSnapshot>,
     outlets: Vec<OutletSnapshot>,
+    active: Vec<ActiveSnapshot>,
     requests: Vec<RequestSeries>,
     unauthenticated_requests: Unauthenticated,
 }

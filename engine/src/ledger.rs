@@ -30,10 +30,12 @@ pub enum RejectReason {
     GatewayFull,
     Gated,
     QueueFull,
+    /// Points of new series over the tenant's budget that cannot be folded; the rest of the request is taken.
+    SeriesLimit,
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 12] = [
+    pub const ALL: [RejectReason; 13] = [
         RejectReason::Malformed,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
@@ -46,6 +48,7 @@ impl RejectReason {
         RejectReason::GatewayFull,
         RejectReason::Gated,
         RejectReason::QueueFull,
+        RejectReason::SeriesLimit,
     ];
 
     pub fn name(self) -> &'static str {
@@ -62,6 +65,7 @@ impl RejectReason {
             RejectReason::GatewayFull => "gateway_full",
             RejectReason::Gated => "gated",
             RejectReason::QueueFull => "queue_full",
+            RejectReason::SeriesLimit => "series_limit",
         }
     }
 }
@@ -180,6 +184,12 @@ impl Received {
     pub fn sampled_out(&mut self, items: u64) {
         let items = self.part(items);
         add(&self.cell.sampled_out, items);
+    }
+
+    /// `items` are refused, the request is not (`partial_success`).
+    pub fn reject_some(&mut self, reason: RejectReason, items: u64) {
+        let items = self.part(items);
+        add(&self.cell.rejected[reason as usize], items);
     }
 
     /// The rest is refused, and the request with it.

@@ -1,15 +1,17 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
+use crate::admit::series::{enforce, Held, Now, SeriesBudget, Streams};
 use crate::admit::Limit;
 use crate::batch::{Batches, Pending, Piece};
 use crate::encode::Encoded;
 use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
 use crate::ledger::{Received, RejectReason};
-use crate::listen::answer::Refusal;
+use crate::listen::answer::{Accepted, Refusal};
 use crate::mask::{check_and_mask, MaskCounts};
 use crate::otlp::edit::EditList;
 use crate::otlp::{self, json, Malformed, Signal};
@@ -23,11 +25,11 @@ pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
 pub const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How a processed request is to be answered.
-pub enum Verdict {
-    /// Everything is accounted for.
-    Done,
-    /// The answer depends on whether the batches are kept.
-    WaitForCommit(tokio::sync::oneshot::Receiver<bool>),
+pub struct Verdict {
+    /// What its sender is told if it is taken.
+    pub accepted: Accepted,
+    /// Whether its batches are kept; none if there is nothing to wait for.
+    pub commit: Option<tokio::sync::oneshot::Receiver<bool>>,
 }
 
 /// The parts of the engine that a request passes.
@@ -36,6 +38,13 @@ pub struct Path<'a> {
     pub batches: &'a Batches,
     /// Start of the monotonic clock that the token buckets count on.
     pub epoch: Instant,
+}
+
+impl Path<'_> {
+    /// Now, on the clock of the token buckets.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Takes one request through all stages.
@@ -90,9 +99,47 @@ pub fn process(
     }
     let sampled = edits.apply(&relabelled);
 
+    edits.clear();
+    let budget = rules.series_quota.as_ref().zip(tenant.state.active.series());
+    let mut held = Held::default();
+    if let Some((quota, budget)) = &budget {
+        let now = Now::read(path.now_ns());
+        let (names, series_rules) = (&rules.series_names, &rules.series_rules);
+        match enforce(budget, quota, names, series_rules, &tenant.state.id, now, &sampled, &mut edits) {
+            Ok(over) => held = over,
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+        received.reject_some(RejectReason::SeriesLimit, held.rejected);
+    }
+    let within_budget = edits.apply(&sampled);
+
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);
-    hand_over(path, tenant, signal, rules, sampled, received, reservation)
+    let overflow = budget.filter(|_| !held.grown.is_empty()).map(|(_, budget)| (budget, held.grown.as_slice()));
+    let commit = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
+    Ok(Verdict { accepted: part_accepted(tenant, rules, held.rejected), commit })
+}
+
+/// What the sender of a request is told of which `rejected` points are over the series budget.
+fn part_accepted(tenant: &Tenant, rules: &SignalRules, rejected: u64) -> Accepted {
+    if rejected == 0 {
+        return Accepted::default();
+    }
+    let limit = |name, value: Option<f64>| value.map(|value| format!("{name} {value}"));
+    let quota = rules.series_quota.as_ref();
+    let limits = [
+        limit("active_series", quota.and_then(|quota| quota.max_active).map(|max| max as f64)),
+        limit("new_series_per_minute", quota.and_then(|quota| quota.new_per_minute)),
+    ];
+    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let grown = tenant.state.active.series().map(|budget| budget.offending_labels()).unwrap_or_default();
+    let grown = grown.first().map(|(label, values)| format!("; label {label} has grown to about {values} values"));
+    let message = format!(
+        "series_limit: {rejected} points of new series were not taken, tenant {} is over its quota of {limits}{}",
+        tenant.state.id,
+        grown.unwrap_or_default()
+    );
+    Accepted { rejected_items: rejected, message: Cow::Owned(message) }
 }
 
 /// Within the tenant's rates? Decided before anything but the item count is read.
@@ -103,8 +150,7 @@ fn admit(
     items: u64,
     bytes: u64,
 ) -> Result<(), (RejectReason, Refusal)> {
-    let now = u64::try_from(path.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    tenant.state.budgets[signal.index()].take(now, items, bytes).map_err(|over| {
+    tenant.state.budgets[signal.index()].take(path.now_ns(), items, bytes).map_err(|over| {
         let (reason, what) = match over.limit {
             Limit::ItemsPerSecond => (RejectReason::RateLimitedItems, "items_per_second"),
             Limit::BytesPerSecond => (RejectReason::RateLimitedBytes, "bytes_per_second"),
@@ -114,19 +160,21 @@ fn admit(
     })
 }
 
-/// Encodes for every destination, then puts the pieces into their batches.
+/// Encodes for every destination, then puts the pieces into their batches. `overflow`: series that were folded into.
+#[allow(clippy::too_many_arguments)]
 fn hand_over(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
     rules: &SignalRules,
     mut request: Cow<'_, [u8]>,
+    overflow: Option<(Arc<SeriesBudget>, &[u64])>,
     mut received: Received,
     reservation: Reservation,
-) -> Result<Verdict, Refusal> {
+) -> Result<Option<tokio::sync::oneshot::Receiver<bool>>, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
-    let mut pieces: Vec<(&Route, Vec<u8>, Encoded)> = Vec::with_capacity(routes.len());
+    let mut pieces: Vec<Share<'_>> = Vec::with_capacity(routes.len());
     for (index, route) in routes.iter().enumerate() {
         let mut payload = Vec::new();
         let is_last = index + 1 == routes.len();
@@ -136,25 +184,55 @@ fn hand_over(
                 payload = std::mem::take(&mut request).into_owned();
                 Encoded { items, ..Encoded::default() }
             }),
-            encoder => encode(encoder, signal, rules, &tenant.state.id, &request, &mut payload),
+            encoder => encode(encoder, signal, rules, tenant, &request, &mut payload),
         };
         match encoded {
-            Ok(encoded) => pieces.push((route, payload, encoded)),
+            Ok(encoded) => pieces.push(Share { route, payload, encoded }),
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
     // An item is filtered if no destination got anything of it.
-    received.filtered(pieces.iter().map(|(_, _, encoded)| encoded.filtered).min().unwrap_or(0));
-    for (route, _, encoded) in &pieces {
-        let cell = &route.outlet.cell;
-        for &(reason, items) in &encoded.dropped {
-            cell.drop_items(reason, items);
-        }
-        cell.label_collisions(encoded.label_collisions);
+    received.filtered(pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0));
+    intake.tenant_claims(pieces.iter().map(|piece| piece.encoded.tenant_claims).max().unwrap_or(0));
+    match overflow {
+        None => Ok(append(path, pieces, received, &reservation)),
+        // Batches get the samples of an overflow series in the order in which they are made.
+        Some((budget, grown)) => budget.emit(grown, &tenant.state.id, Now::read(path.now_ns()), |samples| {
+            let encoded = pieces.iter_mut().try_for_each(|piece| {
+                let more = encode(&piece.route.encoder, signal, rules, tenant, samples, &mut piece.payload)?;
+                piece.encoded.items += more.items;
+                more.dropped.into_iter().for_each(|(reason, items)| piece.encoded.drop_items(reason, items));
+                Ok(())
+            });
+            match encoded {
+                Ok(()) => Ok(append(path, pieces, received, &reservation)),
+                Err(error) => Err(reject_malformed(received, Malformed::Wire(error))),
+            }
+        }),
     }
-    intake.tenant_claims(pieces.iter().map(|(_, _, encoded)| encoded.tenant_claims).max().unwrap_or(0));
-    pieces.retain(|(_, payload, _)| !payload.is_empty());
+}
 
+/// What one destination gets of a request.
+struct Share<'r> {
+    route: &'r Route,
+    payload: Vec<u8>,
+    encoded: Encoded,
+}
+
+/// Puts the pieces into their batches; returns what to wait for.
+fn append(
+    path: &Path<'_>,
+    mut pieces: Vec<Share<'_>>,
+    received: Received,
+    reservation: &Reservation,
+) -> Option<tokio::sync::oneshot::Receiver<bool>> {
+    for Share { route, encoded, .. } in &pieces {
+        for &(reason, items) in &encoded.dropped {
+            route.outlet.cell.drop_items(reason, items);
+        }
+        route.outlet.cell.label_collisions(encoded.label_collisions);
+    }
+    pieces.retain(|piece| !piece.payload.is_empty());
     let (pending, outcome) = match path.generation.ack {
         Ack::Durable if !pieces.is_empty() => {
             let (pending, outcome) = Pending::new(received, pieces.len());
@@ -165,8 +243,8 @@ fn hand_over(
             (None, None)
         }
     };
-    // From here on the encoded pieces are what is in flight; the body's reservation ends with this function.
-    for (route, payload, encoded) in pieces {
+    // From here on the encoded pieces are what is in flight; the body's reservation ends with the request.
+    for Share { route, payload, encoded } in pieces {
         let undeliverable: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
         let piece = Piece {
             reservation: reservation.also(payload.len()),
@@ -176,17 +254,18 @@ fn hand_over(
         };
         path.batches.append(&route.outlet, path.generation.number, piece);
     }
-    Ok(outcome.map_or(Verdict::Done, Verdict::WaitForCommit))
+    outcome
 }
 
 fn encode(
     encoder: &Encoder,
     signal: Signal,
     rules: &SignalRules,
-    tenant: &str,
+    tenant: &Tenant,
     request: &[u8],
     payload: &mut Vec<u8>,
 ) -> Result<Encoded, otlp::wire::WireError> {
+    let id = &tenant.state.id;
     match encoder {
         Encoder::Otlp => {
             payload.extend_from_slice(request);
@@ -200,8 +279,13 @@ fn encode(
             }
             Ok(Encoded { items, ..Encoded::default() })
         }
-        Encoder::RemoteWrite(encoder) => encoder.encode(request, tenant, &rules.series_rules, payload),
-        Encoder::Loki(encoder) => encoder.encode(request, tenant, unix_now_nanos(), payload),
+        Encoder::RemoteWrite(encoder) => encoder.encode(request, id, &rules.series_rules, payload),
+        Encoder::Loki(encoder) => {
+            let budget = rules.stream_quota.as_ref().zip(tenant.state.active.streams());
+            let now = Now::read(0);
+            let streams = budget.as_ref().map(|(quota, budget)| Streams { budget, quota, now });
+            encoder.encode(request, id, now.unix_ns(), streams, payload)
+        }
     }
 }
 
@@ -213,10 +297,4 @@ fn malformed(tenant: &Tenant, signal: Signal, error: Malformed) -> Refusal {
 fn reject_malformed(received: Received, error: Malformed) -> Refusal {
     received.reject(RejectReason::Malformed);
     Refusal::malformed(error.to_string())
-}
-
-fn unix_now_nanos() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

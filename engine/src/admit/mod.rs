@@ -2,6 +2,7 @@
 
 pub mod bucket;
 pub mod inflight;
+pub mod series;
 
 use std::sync::Mutex;
 use std::time::Duration;

@@ -82,7 +82,8 @@ pub(super) async fn export(
     let processed =
         catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
     let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
-    if let Verdict::WaitForCommit(kept) = verdict {
+    let Verdict { accepted, commit } = verdict;
+    if let Some(kept) = commit {
         if !kept.await.unwrap_or(false) {
             return Err(Refusal::unavailable(
                 "the queue could not keep the request; retry",
@@ -90,7 +91,7 @@ pub(super) async fn export(
             ));
         }
     }
-    Ok(warning.map_or_else(Accepted::default, Accepted::warning))
+    Ok(warning.map_or(accepted, Accepted::warning))
 }
 
 fn identify<'a>(shared: &Shared, generation: &'a Generation, headers: &HeaderMap) -> Result<&'a Tenant, Refusal> {

@@ -209,12 +209,15 @@ impl Folder {
         }
     }
 
-    /// A folded series that flows under its own name from this point on: what it grew until here is still folded.
-    /// Returns the overflow series that grew.
+    /// A folded series that flows under its own name from this point on: what it grew until here is still folded, unless
+    /// it has started over meanwhile: then it is like any other new series. Returns the overflow series that grew.
     pub(super) fn graduate(&mut self, series: Fingerprint, point: &Point<'_>) -> Option<u64> {
         let mut folded = self.folded.remove(&series.get())?;
         let overflow = self.overflows.get_mut(&folded.overflow)?;
         if !point.value.is_countable() || !overflow.totals.fits(&point.value) {
+            return None;
+        }
+        if restarted(&folded, point) {
             return None;
         }
         grow(&mut folded, &mut overflow.totals, point);
@@ -240,10 +243,15 @@ fn grow(folded: &mut Folded, totals: &mut Totals, point: &Point<'_>) {
     if point.time_ns <= folded.time_ns {
         return;
     }
-    let restarted = point.start_ns > folded.time_ns || fell(&last, &folded.last);
-    totals.add(&point.value, (!restarted).then_some(&folded.last));
+    totals.add(&point.value, (!restarted(folded, point)).then_some(&folded.last));
     folded.last = last;
     folded.time_ns = point.time_ns;
+}
+
+/// Whether a newer point counts from zero again.
+fn restarted(folded: &Folded, point: &Point<'_>) -> bool {
+    let fell = || last_of(&point.value).is_some_and(|last| fell(&last, &folded.last));
+    point.time_ns > folded.time_ns && (point.start_ns > folded.time_ns || fell())
 }
 
 fn last_of(value: &Value<'_>) -> Option<Last> {

@@ -55,6 +55,7 @@ impl LabelGrowth {
     /// A label of a series that was over budget.
     pub(super) fn add(&mut self, key: &HashKey, name: &[u8], value: &[u8], window: Window) {
         if window.has_left(self.since_s) {
+            self.former.clear();
             self.former = self.leaders();
             self.labels.clear();
             self.since_s = window.now_s;

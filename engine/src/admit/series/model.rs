@@ -126,9 +126,12 @@ fn run(steps: &[Step], max_active: u64) -> Day {
         let sent = request(vec![sum(vec![point(&id, Some(client.start_s), time_s, f64::from(client.value))])]);
         let outcome = hold(&budget, &quota, &Rules::default(), now(time_s), &sent);
         for (_, start, value) in counters(&outcome.left) {
-            // What was folded until here is in the overflow series.
-            let from_zero = folded.remove(&step.series) != Some(start);
-            backend.take(&id, start, value, from_zero);
+            // What was folded until here is in the overflow series: the increase over that gap is not the series' own.
+            let after_gap = folded.remove(&step.series) == Some(start);
+            if after_gap {
+                backend.series.remove(&id);
+            }
+            backend.take(&id, start, value, !after_gap);
         }
         for (instance, start, value) in counters(&outcome.overflow) {
             backend.take(&instance, start, value, false);

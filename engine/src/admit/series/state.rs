@@ -84,7 +84,7 @@ pub fn restore(bytes: &[u8], now: Now) -> Result<(String, ActiveState), String> 
     if input.byte()? != 0 {
         let key = HashKey::from_bytes(input.array()?);
         let table = input.table()?;
-        state.streams.store(Some(Arc::new(StreamBudget { table, ..StreamBudget::with(key) })));
+        state.streams.store(Some(Arc::new(StreamBudget::with(key, table))));
     }
     Ok((tenant, state))
 }

@@ -20,13 +20,13 @@ pub struct StreamBudget {
 
 impl StreamBudget {
     pub fn new() -> StreamBudget {
-        StreamBudget::with(HashKey::random())
+        StreamBudget::with(HashKey::random(), ActiveTable::default())
     }
 
-    pub(super) fn with(key: HashKey) -> StreamBudget {
+    pub(super) fn with(key: HashKey, table: ActiveTable) -> StreamBudget {
         StreamBudget {
             key,
-            table: ActiveTable::default(),
+            table,
             window_s: AtomicU32::new(u32::MAX),
             overflow_entries: AtomicU64::new(0),
         }

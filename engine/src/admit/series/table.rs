@@ -4,7 +4,7 @@
 //! series, and 60 for the moment in which a shard grows. Shards keep threads apart; nothing is ever shared by two tenants.
 //! What is no longer active goes a few slots at a time, so that no call pays for a large table.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Mutex;
 
 use crate::batch::lock;
@@ -13,8 +13,8 @@ const SHARDS: usize = 64;
 const FIRST_SLOTS: usize = 16;
 /// Slots that each look-up checks for expiry: a table whose series report every minute is swept about every minute.
 const SWEEP_ON_LOOKUP: usize = 2;
-/// Slots that a refused series checks, in the next shard in turn, before it is refused for good.
-const SWEEP_ON_REFUSAL: usize = 256;
+/// Slots that the first refusal in a second checks, shard after shard: room is found before anything is refused for good.
+const SWEEP_ON_REFUSAL: usize = 16_384;
 
 /// A keyed hash of what identifies a series or a stream. Never 0, which marks an empty slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +68,8 @@ pub struct ActiveTable {
     active: AtomicU64,
     /// The shard that a refusal sweeps next.
     next_swept: AtomicUsize,
+    /// The second of the last such sweep: within a second nothing else expires.
+    swept_at_s: AtomicU32,
 }
 
 impl Default for ActiveTable {
@@ -76,6 +78,7 @@ impl Default for ActiveTable {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             active: AtomicU64::new(0),
             next_swept: AtomicUsize::new(0),
+            swept_at_s: AtomicU32::new(0),
         }
     }
 }
@@ -97,7 +100,7 @@ impl ActiveTable {
         admit: impl Fn() -> bool,
     ) -> Seen {
         let found = self.try_see(fingerprint, weight, window, max_active, &admit);
-        if found != Seen::Refused || self.sweep_next(window, SWEEP_ON_REFUSAL) == 0 {
+        if found != Seen::Refused || !self.make_room(window) {
             return found;
         }
         self.try_see(fingerprint, weight, window, max_active, &admit)
@@ -167,11 +170,20 @@ impl ActiveTable {
         }
     }
 
-    fn sweep_next(&self, window: Window, slots: usize) -> u64 {
-        let next = self.next_swept.fetch_add(1, Ordering::Relaxed) % SHARDS;
-        let freed = lock(&self.shards[next]).sweep(window, slots);
+    /// Once a second; whether anything left.
+    fn make_room(&self, window: Window) -> bool {
+        if self.swept_at_s.swap(window.now_s, Ordering::Relaxed) == window.now_s {
+            return false;
+        }
+        let (mut freed, mut budget) = (0, SWEEP_ON_REFUSAL);
+        for _ in 0..SHARDS {
+            let mut shard = lock(&self.shards[self.next_swept.fetch_add(1, Ordering::Relaxed) % SHARDS]);
+            let slots = shard.slots.len().min(budget);
+            budget -= slots;
+            freed += shard.sweep(window, slots);
+        }
         self.release(freed);
-        freed
+        freed > 0
     }
 
     fn release(&self, weight: u64) {
@@ -314,8 +326,9 @@ mod tests {
         assert_eq!(see(3, 1, 0), Seen::Refused);
         assert_eq!(see(1, 9, 50), Seen::Known, "a histogram with more buckets is still known");
         assert_eq!(table.active(), 15);
-        assert_eq!(see(3, 1, 101), Seen::Refused, "the second one has left, but nine and one more are too many");
-        assert_eq!(see(3, 1, 151), Seen::Admitted);
+        assert_eq!(see(3, 2, 101), Seen::Refused, "the second one has left, but nine and two more are too many");
+        assert_eq!(see(3, 1, 102), Seen::Admitted);
+        assert_eq!(see(4, 9, 151), Seen::Admitted, "the first one has left");
     }
 
     #[test]

@@ -418,7 +418,7 @@ proptest! {
             metadata
         };
         let (scope, metadata) = (pairs(&scope), pairs(&[3]));
-        let resource = Resource { labels: String::new(), metadata, tenant: "acme", tenant_is_label: true };
+        let resource = Resource { labels: String::new(), pairs: Vec::new(), metadata, tenant: "acme", tenant_is_label: true };
         let (around, mut one_by_one) = (Surroundings::new(&scope, &resource), Surroundings::new(&scope, &resource));
         one_by_one.special = true;
         let records: Vec<Vec<u8>> = records

@@ -23,6 +23,7 @@ from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.state import SeriesState
 
 log = structlog.get_logger(__name__)
 
@@ -67,10 +68,12 @@ class Daemon:
             sockets = Sockets.bind(self.config)
             self.engine = _engine(self.config, threads=self.config.listen.threads)
             self.delivery = await Delivery.open(self.config, engine=self.engine)
+            self.series = await SeriesState.restore(self.config, engine=self.engine)
         except (StartError, QueueError) as error:
             log.error(str(error))
             return EXIT_CONFIG
         self.apply(self.config)
+        await self.series.start()
         await self.delivery.start()
         try:
             self.listen(sockets)
@@ -181,6 +184,7 @@ class Daemon:
         )
         self.apply(config)
         await self.delivery.reconfigure(config)
+        self.series.reconfigure(config)
         self.admin.gatekeeper = Gatekeeper(config.admin)
         self.config = config
         log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
@@ -213,6 +217,7 @@ class Daemon:
             if time.monotonic() > deadline:
                 log.warning("requests were still under way at the end", requests=snapshot["active_requests"])
                 break
+        await self.series.finish()
         await self.delivery.drain(max(0.1, deadline - time.monotonic()))
 
 

@@ -143,7 +143,9 @@ pub struct TenantStates(Mutex<HashMap<String, Arc<TenantState>>>);
 impl TenantStates {
     fn get(&self, id: &str) -> Arc<TenantState> {
         let mut states = lock(&self.0);
-        Arc::clone(states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id, ActiveState::default()))))
+        Arc::clone(
+            states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id, ActiveState::default()))),
+        )
     }
 
     /// A tenant with what a former run knew of it; false, and nothing, if it is there already.

@@ -349,6 +349,16 @@ class Quota(Model):
     """Items that may come at once after a rest; one second's worth by default."""
     burst_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
     """Bytes that may come at once after a rest; one second's worth by default."""
+    active_series: Annotated[int, Field(ge=0)] | None = None
+    """Metrics: series that may be active at a time. New ones over it are folded into overflow series, or rejected."""
+    new_series_per_minute: Annotated[float, Field(gt=0)] | None = None
+    """Metrics: series that may become active in a minute; those over it are treated likewise."""
+    folded_series: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
+    """Metrics: series over budget that may be folded at a time; those over it are rejected."""
+    active_streams: Annotated[int, Field(ge=0)] | None = None
+    """Logs: Loki streams that may be active at a time. What is new and over it goes to one overflow stream."""
+    active_window: Annotated[Seconds, Field(ge=60, le=30 * 86400)] = 3600.0
+    """How long a series or stream stays active after its last point or line."""
 
 
 class Mask(Model):

@@ -61,6 +61,8 @@ def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]
             "mask": compile_mask(settings.mask),
             "relabel": compile_relabel(settings.relabel, signal),
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
+            "series": _series(settings.quotas.get(signal, Quota())),
+            "streams": _streams(settings.quotas.get(signal, Quota())),
         } if routes else None  # fmt: skip
     return policy
 
@@ -73,6 +75,23 @@ def _quota(quota: Quota) -> dict[str, Any]:
         "items": rate(quota.items_per_second, quota.burst),
         "bytes": rate(quota.bytes_per_second, quota.burst_bytes),
     }
+
+
+def _series(quota: Quota) -> dict[str, Any] | None:
+    if quota.active_series is None and quota.new_series_per_minute is None:
+        return None
+    return {
+        "max_active": quota.active_series,
+        "new_per_minute": quota.new_series_per_minute,
+        "window_s": round(quota.active_window),
+        "max_folded": quota.folded_series,
+    }
+
+
+def _streams(quota: Quota) -> dict[str, Any] | None:
+    if quota.active_streams is None:
+        return None
+    return {"max_active": quota.active_streams, "window_s": round(quota.active_window)}
 
 
 def _identity(provider: IdentityProvider) -> dict[str, Any]:

@@ -4,8 +4,7 @@ use super::*;
 
 const SECOND: u64 = 1_000_000_000;
 const NOW_S: u32 = 10_000;
-const VIEW: View =
-    View { window: Window { now_s: NOW_S, length_s: 3600 }, since_ns: 5_000 * SECOND, max_folded: 3 };
+const VIEW: View = View { window: Window { now_s: NOW_S, length_s: 3600 }, since_ns: 5_000 * SECOND, max_folded: 3 };
 const COUNTER: Family<'static> = Family { job: "shop", metric: "c", unit: "", description: "", histogram: false };
 const HISTOGRAM: Family<'static> = Family { histogram: true, ..COUNTER };
 

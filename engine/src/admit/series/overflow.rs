@@ -1,9 +1,7 @@
 //! The overflow series: what the folded ones sum up to, written as OTLP.
 
 use super::fold::{Family, Last, Value};
-use crate::otlp::wire::{
-    put_bytes_field, put_fixed64_field, put_message_field, put_tag, put_varint, put_varint_field,
-};
+use crate::otlp::wire::{put_bytes_field, put_fixed64_field, put_message_field, put_tag, put_varint, put_varint_field};
 use crate::otlp::{any_value, metric, ITEMS, KEY, REQUEST_RESOURCES, RESOURCE, RESOURCE_ATTRIBUTES, SCOPES, VALUE};
 use crate::resource::TENANT;
 

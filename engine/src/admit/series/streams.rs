@@ -24,12 +24,7 @@ impl StreamBudget {
     }
 
     pub(super) fn with(key: HashKey, table: ActiveTable) -> StreamBudget {
-        StreamBudget {
-            key,
-            table,
-            window_s: AtomicU32::new(u32::MAX),
-            overflow_entries: AtomicU64::new(0),
-        }
+        StreamBudget { key, table, window_s: AtomicU32::new(u32::MAX), overflow_entries: AtomicU64::new(0) }
     }
 
     pub(super) fn active(&self) -> u64 {

@@ -163,7 +163,11 @@ fn an_overflow_series_has_its_service_its_tenant_and_an_instance_of_its_own() {
         let points = ["a", "b", "x"].map(|id| point(id, Some(1), 10, 1.0)).to_vec();
         let mut outcome = held(budget, 10, vec![sum(points)]);
         let resource = outcome.overflow.resource_metrics.remove(0).resource.unwrap();
-        resource.attributes.iter().map(|pair| format!("{}={}", pair.key, attributes(&[pair.clone()]))).collect::<Vec<_>>()
+        resource
+            .attributes
+            .iter()
+            .map(|pair| format!("{}={}", pair.key, attributes(&[pair.clone()])))
+            .collect::<Vec<_>>()
     };
     let (left, right) = (resource(&left), resource(&right));
     assert_eq!((left[0].as_str(), left[2].as_str()), ("service.name=shop", "tenant=acme"));

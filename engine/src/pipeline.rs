@@ -111,7 +111,7 @@ pub fn process(
         }
         received.reject_some(RejectReason::SeriesLimit, held.rejected);
     }
-    let within_budget = edits.apply(&sampled);
+    let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);

@@ -1,6 +1,7 @@
 """What a sender is told when its series are over the budget, on both transports, and what the operator sees."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,11 @@ def test_gauges_over_the_budget_are_rejected_by_partial_success(budget: Gateway,
     assert answer.code == "OK"
     partial = RESPONSES["metrics"].FromString(answer.body).partial_success
     assert partial.rejected_data_points == 5
-    assert partial.error_message == (
+    # The count of values is an estimate: two of five may look like one.
+    assert re.fullmatch(
         f"series_limit: 5 points of new series were not taken, tenant {tenant} is over its quota of active_series 3; "
-        "label queue has grown to about 5 values"
+        r"label queue has grown to about [3-6] values",
+        partial.error_message,
     )
     known = {f"q{index}": 2.0 for index in range(3)}
     again = send(budget, gauges(known).SerializeToString(), signal="metrics", headers=key(tenant))
@@ -54,7 +57,7 @@ def test_gauges_over_the_budget_are_rejected_by_partial_success(budget: Gateway,
     assert budget.total("gateway_rejected_requests_total", tenant=tenant) == 0
     assert budget.total("gateway_accepted_items_total", tenant=tenant) == 6
     assert budget.total("gateway_active_series", tenant=tenant) == 3
-    assert budget.total("gateway_series_limit_offending_label", tenant=tenant, label="queue") == 5
+    assert 3 <= budget.total("gateway_series_limit_offending_label", tenant=tenant, label="queue") <= 6
 
 
 def test_json_says_the_same(budget: Gateway) -> None:

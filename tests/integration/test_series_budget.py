@@ -1,4 +1,4 @@
-"""Over the budget against real backends: Prometheus counts the same with folding as without, VictoriaLogs has every line."""
+"""Over the budget against real backends: Prometheus counts the same as without, VictoriaLogs has every line."""
 
 import time
 from pathlib import Path

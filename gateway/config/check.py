@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gateway.config.active import ONLY_FOR
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
 from gateway.config.models import (
@@ -175,7 +176,7 @@ def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterat
             yield loaded.problem((*where, "burst"), "burst needs items_per_second")
         if quota.burst_bytes is not None and quota.bytes_per_second is None:
             yield loaded.problem((*where, "burst_bytes"), "burst_bytes needs bytes_per_second")
-        for key, only in _QUOTAS_OF_ONE_SIGNAL.items():
+        for key, only in ONLY_FOR.items():
             if key in quota.model_fields_set and quota_signal is not only:
                 yield loaded.problem((*where, key), f"{key} is a quota of {only.value}")
     for name in Relabel.model_fields:
@@ -184,12 +185,6 @@ def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterat
 
 
 # What Prometheus requires of each action.
-_QUOTAS_OF_ONE_SIGNAL = {
-    "active_series": Signal.METRICS,
-    "new_series_per_minute": Signal.METRICS,
-    "folded_series": Signal.METRICS,
-    "active_streams": Signal.LOGS,
-}
 _NEEDS_TARGET = {"replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal"}
 
 

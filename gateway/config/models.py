@@ -9,16 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
+from gateway.config.active import ActiveQuota
+from gateway.config.base import Model
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.types import Signal
-
-
-class Model(BaseModel):
-    """A part of the configuration: immutable, and nothing in it unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
 
 _TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
@@ -338,7 +334,7 @@ class Batch(Model):
     max_age: Annotated[Seconds, Field(ge=0.001, le=60)] = 0.2
 
 
-class Quota(Model):
+class Quota(ActiveQuota):
     """Rates of one signal; unset is unlimited."""
 
     items_per_second: Annotated[float, Field(gt=0)] | None = None
@@ -349,16 +345,6 @@ class Quota(Model):
     """Items that may come at once after a rest; one second's worth by default."""
     burst_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
     """Bytes that may come at once after a rest; one second's worth by default."""
-    active_series: Annotated[int, Field(ge=0)] | None = None
-    """Metrics: series that may be active at a time. New ones over it are folded into overflow series, or rejected."""
-    new_series_per_minute: Annotated[float, Field(gt=0)] | None = None
-    """Metrics: series that may become active in a minute; those over it are treated likewise."""
-    folded_series: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
-    """Metrics: series over budget that may be folded at a time; those over it are rejected."""
-    active_streams: Annotated[int, Field(ge=0)] | None = None
-    """Logs: Loki streams that may be active at a time. What is new and over it goes to one overflow stream."""
-    active_window: Annotated[Seconds, Field(ge=60, le=30 * 86400)] = 3600.0
-    """How long a series or stream stays active after its last point or line."""
 
 
 class Mask(Model):

@@ -442,3 +442,6 @@ proptest! {
         }
     }
 }
+
+#[path = "overflow_tests.rs"]
+mod overflow;

@@ -16,7 +16,6 @@ from gateway.config.base import Model
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.types import Signal
 
-
 _TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 
 

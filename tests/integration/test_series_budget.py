@@ -1,13 +1,14 @@
 """Over the budget against real backends: Prometheus counts the same as without, VictoriaLogs has every line."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.backends import Prometheus, VictoriaLogs
-from tests.support.clients import bearer, send_grpc, send_http
+from tests.support.clients import bearer, http_connection, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway
 from tests.support.payloads import logs
 from tests.support.processes import wait_until
@@ -93,6 +94,32 @@ def test_the_count_goes_on_over_a_restart(tmp_path: Path, prometheus: Prometheus
     query = 'sum(last_over_time(orders_total{job="restarted"}[5m]))'
     assert vector(prometheus, query) == {"[]": sum(app.orders.values())}
     assert len(prometheus.query('orders_total{job="restarted"}')) == 4
+
+
+def test_many_senders_at_once_share_an_overflow_series_in_order(tmp_path: Path, prometheus: Prometheus) -> None:
+    config = config_for(tmp_path, prometheus)
+    config["listen"]["threads"] = 4
+    config["tenants"]["acme"]["quotas"] = {"metrics": {"active_series": 0}}
+    with run_gateway(tmp_path, config) as gateway:
+        apps = [CountingApplication(service="crowd") for _ in range(8)]
+
+        def count(number: int) -> None:
+            with http_connection(gateway) as connection:
+                for _ in range(40):
+                    apps[number].count({f"{number}-{user}": 1 for user in USERS})
+                    payload = apps[number].request().SerializeToString()
+                    headers = bearer("acme-key")
+                    answer = send_http(gateway, payload, signal="metrics", headers=headers, connection=connection)
+                    assert (answer.code, answer.body) == ("OK", b"")
+
+        with ThreadPoolExecutor(len(apps)) as pool:
+            list(pool.map(count, range(len(apps))))
+        gateway.wait_delivered()
+        assert gateway.total("gateway_dropped_items_total") == 0, "Prometheus refuses samples out of order"
+        assert gateway.unaccounted() == 0
+    query = 'last_over_time(orders_total{job="crowd"}[5m])'
+    (series,) = prometheus.query(query)
+    assert float(series["value"][1]) == 8 * 40 * len(USERS)
 
 
 def test_a_damaged_state_is_a_warning_and_a_fresh_start(tmp_path: Path, prometheus: Prometheus) -> None:

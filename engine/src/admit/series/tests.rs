@@ -166,7 +166,7 @@ fn an_overflow_series_has_its_service_its_tenant_and_an_instance_of_its_own() {
         resource
             .attributes
             .iter()
-            .map(|pair| format!("{}={}", pair.key, attributes(&[pair.clone()])))
+            .map(|pair| format!("{}={}", pair.key, attributes(std::slice::from_ref(pair))))
             .collect::<Vec<_>>()
     };
     let (left, right) = (resource(&left), resource(&right));

@@ -353,6 +353,32 @@ mod tests {
     }
 
     proptest! {
+        /// Fingerprints that crowd a few slots, so that gaps are closed around other entries.
+        #[test]
+        fn a_shard_finds_what_is_in_it_and_nothing_else(
+            steps in proptest::collection::vec((0u64..24, prop::bool::ANY), 1..400)
+        ) {
+            let mut shard = Shard::default();
+            let mut model: HashMap<u64, u32> = HashMap::new();
+            let crowded = |number: u64| Fingerprint::new((number % 8) << 32 | number % 3 * 7 + 13);
+            for (step, (number, comes)) in steps.into_iter().enumerate() {
+                let fingerprint = crowded(number);
+                if comes && !model.contains_key(&fingerprint.get()) {
+                    let last_seen_s = step as u32;
+                    shard.insert(Entry { fingerprint: fingerprint.get(), last_seen_s, weight: 1 });
+                    model.insert(fingerprint.get(), last_seen_s);
+                } else if !comes {
+                    shard.remove(fingerprint);
+                    model.remove(&fingerprint.get());
+                }
+                prop_assert_eq!(shard.used, model.len());
+                for number in 0..24 {
+                    let found = shard.find(crowded(number)).map(|entry| entry.last_seen_s);
+                    prop_assert_eq!(found, model.get(&crowded(number).get()).copied());
+                }
+            }
+        }
+
         /// Series that come, stay and go, against a map that forgets at once.
         #[test]
         fn the_table_is_a_map_that_forgets(

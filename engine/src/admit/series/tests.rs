@@ -306,3 +306,20 @@ fn damaged_state_is_refused_not_believed() {
         assert!(restore(&damaged, now(2)).is_err(), "flipped at {index}");
     }
 }
+
+#[test]
+fn a_reload_changes_limits_and_forgets_nothing_until_there_is_no_limit() {
+    let state = ActiveState::default();
+    state.update(Some(&QUOTA), None);
+    let points = || request(vec![sum(["a", "b", "x"].map(|id| point(id, Some(0), 1, 1.0)).to_vec())]);
+    let send = |quota: &SeriesQuota| hold(&state.series().unwrap(), quota, &Rules::default(), now(1), &points()).left();
+    assert_eq!(send(&QUOTA).len(), 2);
+    let less = SeriesQuota { max_active: Some(1), ..QUOTA };
+    state.update(Some(&less), None);
+    assert_eq!(send(&less), ["c{a} 1", "c{b} 1"], "what is known flows");
+    let more = SeriesQuota { max_active: Some(3), ..QUOTA };
+    state.update(Some(&more), None);
+    assert_eq!(send(&more).len(), 3, "there is room");
+    state.update(None, None);
+    assert!(state.series().is_none());
+}

@@ -1,5 +1,5 @@
 # make run    the gateway's main job, shown on real traffic, in under 20 seconds
-# make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs and Jaeger
+# make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs, Jaeger and Keycloak
 # make lint   formatting, lints and types
 # make bench  CPU, memory and latency beside the Collector, vmagent and rotel
 SHELL := bash
@@ -29,11 +29,13 @@ need-go:
 
 $(VENV)/installed: requirements.lock | need-python
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "installing the Python packages of requirements.lock into $(VENV) (once)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@
 
 $(ENGINE): $(ENGINE_SOURCES) pyproject.toml $(VENV)/installed | need-cargo
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	@echo "building the engine (the first time: minutes of CPU; then only what changed)"
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=2 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
 build: $(ENGINE)
@@ -64,6 +66,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 
 bench: build peers backends
+	$(BIN)/python -m pytest bench --benchmark-columns=median,iqr,ops --benchmark-group-by=func
 	$(BIN)/python -m bench
 
 clean:

@@ -59,19 +59,27 @@ class Engine:
         Raises ValueError, and keeps the old table, if this one does not compile.
         """
 
-    def listen(
+    def set_tls(
         self,
         protocol: Literal["grpc", "http"],
-        fd: int,
         *,
-        certificate: bytes | None = None,
-        private_key: bytes | None = None,
+        certificate: bytes,
+        private_key: bytes,
         client_ca: bytes | None = None,
+        crl: bytes | None = None,
+        require_client_certificate: bool = True,
     ) -> None:
-        """Serve on a bound and listening socket; the engine owns `fd` from here on. TLS material is PEM.
+        """Use this TLS material, PEM, for handshakes from now on; before `listen`, or while it serves.
 
-        Raises ValueError if the TLS material is unusable.
+        Connections go on, but for those whose client certificate is no longer trusted: their requests are refused and
+        they are closed. `client_ca` may hold several CAs, `crl` several lists.
+
+        Raises ValueError, and keeps the old material, if this one is unusable; the message begins with the key of
+        `listen.tls` at fault.
         """
+
+    def listen(self, protocol: Literal["grpc", "http"], fd: int) -> None:
+        """Serve on a bound and listening socket; the engine owns `fd` from here on. Clear text without `set_tls`."""
 
     def event_fd(self) -> int:
         """A file descriptor that becomes readable when `drain` has something; the engine owns it."""
@@ -87,6 +95,16 @@ class Engine:
 
     def gate(self, tenant: str | None, reason: str | None) -> None:
         """Refuse new requests of `tenant` (None: of everybody) as UNAVAILABLE for `reason`, or admit again (None)."""
+
+    def trial(
+        self, tenant: str, signal: Literal["traces", "metrics", "logs"], request: bytes, stages: Sequence[str]
+    ) -> bytes:
+        """What `stages` make of one request; nothing is counted, batched or delivered.
+
+        `request` is an uncompressed protobuf Export*ServiceRequest. Stages: `mask`, `relabel` (of resources),
+        `sample`, or the name of one of the tenant's destinations, whose wire format then comes out. Raises ValueError,
+        naming the stage.
+        """
 
     def flush(self) -> None:
         """Close every open batch now."""

@@ -4,33 +4,43 @@ import asyncio
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
 import structlog
 import uvloop
 from aiohttp import web
+from prometheus_client.registry import Collector
 
 from gateway import logs, systemd
 from gateway._engine import Engine, version
 from gateway.admin.app import AdminApp, ReloadResult, server_ssl
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.audit.audit import Audit, AuditError
+from gateway.audit.metrics import AuditCollector
 from gateway.config.check import load_checked
-from gateway.config.models import Config, ServerTls
+from gateway.config.models import Config
 from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
 from gateway.state import SeriesState
+from gateway.tls_files import TlsFiles, TlsMaterial, read
+from gateway.types import UsageError
+from gateway.usage.metrics import UsageCollector
+from gateway.usage.usage import Sources, Usage
 
 log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 _BACKLOG = 1024
 # What cannot change while the daemon runs.
-_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes")
+_FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
+               "usage.path", "usage.interval", "log")  # fmt: skip
 
 
 class StartError(Exception):
@@ -44,10 +54,15 @@ def run(config: Config, config_path: Path) -> int:
 
 
 def try_policy(config: Config) -> None:
-    """Compile the policy as the engine will. Raises ValueError with what the engine says."""
+    """Compile the policy and TLS as the engine will. Raises ValueError with what the engine says."""
     engine = _engine(config, threads=1)
     try:
         engine.apply(compile_table(config, 1))
+        if config.listen.tls is not None:
+            try:
+                _use_tls(engine, read(config.listen.tls))
+            except ValueError as error:
+                raise ValueError(f"listen.tls.{error}") from None
     finally:
         engine.stop()
 
@@ -62,6 +77,8 @@ class Daemon:
         self.draining = False
         self.stop_signals = 0
         self.stopped = asyncio.Event()
+        self.tls_files: TlsFiles | None = None
+        self.reloading = asyncio.Lock()
 
     async def run(self) -> int:
         try:
@@ -69,7 +86,10 @@ class Daemon:
             self.engine = _engine(self.config, threads=self.config.listen.threads)
             self.delivery = await Delivery.open(self.config, engine=self.engine)
             self.series = await SeriesState.restore(self.config, engine=self.engine)
-        except (StartError, QueueError) as error:
+            sources = Sources(self.engine.snapshot, self.delivery.counters)
+            self.usage = await Usage.open(self.config.usage, sources)
+            self.audit = Audit.open(self.config.audit, lambda: self.state.generation)
+        except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
         self.apply(self.config)
@@ -77,15 +97,20 @@ class Daemon:
         await self.delivery.start()
         try:
             self.listen(sockets)
-        except (ValueError, OSError) as error:
-            log.error(f"cannot serve TLS with listen.tls: {error}")
+        except ValueError as error:
+            log.error(f"cannot serve TLS: listen.tls.{error}")
+            await self.audit.close()
             return EXIT_CONFIG
         runner = await self.serve_admin(sockets)
         self.handle_signals()
         self.announce(sockets)
+        self.audit.started(self.state.version, self.config)
         await self.stopped.wait()
         await self.drain()
         await runner.cleanup()
+        await self.usage.close()
+        self.audit.stopped(self.stop_reason)
+        await self.audit.close()
         self.engine.stop()
         log.info("stopped")
         return EXIT_OK
@@ -100,17 +125,22 @@ class Daemon:
         self.state.reload_successful = True
 
     def listen(self, sockets: "Sockets") -> None:
-        tls = self.config.listen.tls
-        self.engine.listen("grpc", sockets.grpc.detach(), **_pem(tls))
-        self.engine.listen("http", sockets.http.detach(), **_pem(tls))
+        if self.config.listen.tls is not None:
+            self.tls_files = TlsFiles(self.config.listen.tls, partial(_use_tls, self.engine), self.state.tls_reloads)
+            self.tls_files.load()
+            self.tls_watch = asyncio.create_task(self.tls_files.watch())
+        self.engine.listen("grpc", sockets.grpc.detach())
+        self.engine.listen("http", sockets.http.detach())
 
     async def serve_admin(self, sockets: "Sockets") -> web.AppRunner:
         self.admin = AdminApp(
             gatekeeper=Gatekeeper(self.config.admin),
             state=self.state,
             checks=self.readiness,
-            collector=self.collector,
+            collectors=self.collectors,
             reload=self.reload,
+            witness=self.audit,
+            usage=self.usage,
         )
         runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
@@ -120,7 +150,7 @@ class Daemon:
     def handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.on_stop_signal)
+            loop.add_signal_handler(number, self.on_stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn_reload())
 
     def announce(self, sockets: "Sockets") -> None:
@@ -145,56 +175,77 @@ class Daemon:
             "queue": not self.delivery.queue_stats().full,
         }
 
-    def collector(self, tenant: str | None) -> GatewayCollector:
+    def collectors(self, tenant: str | None) -> Sequence[Collector]:
         def queue() -> QueueView:
             stats = self.delivery.queue_stats()
             return QueueView(
                 stats.size, stats.max_bytes, stats.commits, stats.commit_seconds, stats.commit_errors, stats.full
             )
 
-        return GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        ledger = GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        usage = UsageCollector(self.usage.stats, tenant)
+        return (ledger, usage) if tenant is not None else (ledger, usage, AuditCollector(self.audit.stats))
 
     def spawn_reload(self) -> None:
-        self.reload_task = asyncio.create_task(self.reload())
+        self.reload_task = asyncio.create_task(self.reload("SIGHUP"))
 
-    async def reload(self) -> ReloadResult:
-        """Swap in the file's present content; if it is not usable, the old configuration stays."""
-        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
-        except ConfigError as error:
+    async def reload(self, actor: str) -> ReloadResult:
+        """Swap in the file's present content, as `actor` asked; if it is not usable, the old configuration stays."""
+        # One after the other, so that what was read last is what runs.
+        async with self.reloading:
+            if self.draining:
+                return ReloadResult(ok=False, messages=("the gateway is stopping",))
+            systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                if self.tls_files is not None:
+                    await self.tls_files.refresh()
+                return await self.swap(actor)
+            except ConfigError as error:
+                messages = tuple(str(problem) for problem in error.problems)
+            except (OSError, ValueError) as error:
+                # A certificate that went away after it was checked.
+                messages = (str(error),)
+            finally:
+                systemd.notify("READY=1")
             self.state.reload_successful = False
-            messages = tuple(str(problem) for problem in error.problems)
             log.error("the configuration was not reloaded; the old one stays", problems=messages)
-            systemd.notify("READY=1")
+            self.audit.reload_refused(actor, messages)
             return ReloadResult(ok=False, messages=messages)
+
+    async def swap(self, actor: str) -> ReloadResult:
+        """Read, check and apply the file. Raises ConfigError, OSError or ValueError; then nothing has changed."""
+        config, warnings = await asyncio.to_thread(load_checked, self.config_path, try_policy)
         fixed = [key for key in _FIXED_KEYS if _value(config, key) != _value(self.config, key)]
         if fixed:
             log.warning("these keys change at the next start only", keys=fixed)
         config = config.model_copy(
             update={
                 "listen": self.config.listen,
+                "log": self.config.log,
                 "admin": config.admin.model_copy(
                     update={name: getattr(self.config.admin, name) for name in ("address", "tls")}
                 ),
                 "queue": config.queue.model_copy(
                     update={name: getattr(self.config.queue, name) for name in ("dir", "ack", "max_bytes")}
                 ),
+                "audit": self.config.audit,
+                "usage": self.usage.reconfigure(config.usage),
             }
         )
-        self.apply(config)
         await self.delivery.reconfigure(config)
         self.series.reconfigure(config)
+        self.apply(config)
         self.admin.gatekeeper = Gatekeeper(config.admin)
+        self.audit.reloaded(actor, self.config, config)
         self.config = config
         log.info("reloaded", policy_generation=self.state.generation, tenants=len(config.tenants))
-        systemd.notify("READY=1")
         notes = tuple(str(warning) for warning in warnings)
         return ReloadResult(ok=True, messages=(*notes, *(f"{key} changes at the next start only" for key in fixed)))
 
     # Stop.
 
-    def on_stop_signal(self) -> None:
+    def on_stop_signal(self, number: signal.Signals) -> None:
+        self.stop_reason = number.name
         self.stop_signals += 1
         if self.stop_signals > 1:
             log.warning("stopping at once")
@@ -267,18 +318,14 @@ def _engine(config: Config, *, threads: int) -> Engine:
     )
 
 
-def _pem(tls: ServerTls | None) -> dict[str, bytes | None]:
-    if tls is None:
-        return {}
-    return {
-        "certificate": tls.cert_file.read_bytes(),
-        "private_key": tls.key_file.read_bytes(),
-        "client_ca": tls.client_ca_file.read_bytes() if tls.client_ca_file is not None else None,
-    }
+def _use_tls(engine: Engine, material: TlsMaterial) -> None:
+    """Raises ValueError."""
+    engine.set_tls("grpc", **material)
+    engine.set_tls("http", **material)
 
 
 def _value(config: Config, dotted: str) -> object:
     value: object = config
     for name in dotted.split("."):
-        value = getattr(value, name)
+        value = getattr(value, name, None)  # A section that is left out has no keys.
     return value

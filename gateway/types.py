@@ -1,6 +1,7 @@
 """Small types that the parts of the daemon share."""
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 
 
@@ -31,6 +32,9 @@ class LaneCounters:
     taken: int = 0  # handed out by the engine
     resumed: int = 0  # found in the queue at start-up
     delivered: int = 0
+    delivered_bytes: int = (
+        0  # in the destination's format, uncompressed; a request that was partly refused counts whole
+    )
     dropped: dict[str, int] = field(default_factory=dict)
     queued: int = 0
     queued_bytes: int = 0
@@ -40,6 +44,53 @@ class LaneCounters:
     duration_buckets: list[int] = field(default_factory=list)
     duration_sum_s: float = 0.0
     duration_count: int = 0
+
+
+class UsageError(Exception):
+    """Usage cannot be kept or read; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Whose usage of which days, both ends included. `tenant` None: everybody's."""
+
+    tenant: str | None
+    first: date
+    last: date
+
+    @classmethod
+    def parse(cls, tenant: str | None, first: str | None, last: str | None, *, today: date) -> "UsageQuery":
+        """From what a person wrote; by default this month up to today. Raises ValueError, which says what is wrong."""
+        to = _day("to", last) if last else today
+        start = _day("from", first) if first else to.replace(day=1)
+        if start > to:
+            raise ValueError(f"from ({start}) is later than to ({to})")
+        return cls(tenant, start, to)
+
+
+def _day(name: str, text: str) -> date:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        day = None
+    # Python also takes 20260131 and 2026-W05-6, which hardly anybody means.
+    if day is None or day.isoformat() != text:
+        raise ValueError(f"{name} must be a day such as 2026-01-31")
+    return day
+
+
+MAX_TENANTS = 1000
+"""Tenants with series of their own on `/_metrics`; those beyond are summed up as one."""
+OTHER_TENANTS = "_other"
+
+
+@dataclass(slots=True)
+class TlsReloads:
+    """How looks at changed files of `listen.tls` went since the start."""
+
+    successful: bool = True  # whether what the files hold is what is in use
+    succeeded: int = 0
+    failed: int = 0
 
 
 DELIVERY_DURATION_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -14,6 +14,7 @@ from tests.support.backends import (
     run_victoria_logs,
 )
 from tests.support.gateway import Gateway, run_gateway
+from tests.support.keycloak import Keycloak, run_keycloak
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,13 @@ def victoria_logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victoria
 @pytest.fixture(scope="session")
 def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
     with run_jaeger(tmp_path_factory.mktemp("jaeger")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keycloak]:
+    """Starts, which takes half a minute, when the first test asks for it."""
+    with run_keycloak(tmp_path_factory.mktemp("keycloak")) as server:
         yield server
 
 

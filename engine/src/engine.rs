@@ -1,5 +1,6 @@
 //! The engine: its threads, and everything that Python may ask of it. `python.rs` is a thin skin over this.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener as StdListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,17 +17,13 @@ use crate::admit::series::{self, ActiveSnapshot};
 use crate::batch::{lock, Batches, Closed};
 use crate::generation::{Generation, TenantStates};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
+use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
+use crate::listen::tls::{TlsContext, TlsPem};
 use crate::listen::{self, Limits, Protocol, Shared};
 use crate::otlp::Signal;
 use crate::policy::Table;
-
-/// TLS material of a listener, PEM.
-pub struct TlsPem<'a> {
-    pub certificate: &'a [u8],
-    pub private_key: &'a [u8],
-    pub client_ca: Option<&'a [u8]>,
-}
+use crate::trial::trial;
 
 /// The running data path.
 pub struct Engine {
@@ -50,6 +47,8 @@ impl Engine {
             draining: watch::Sender::new(false),
             connections: [AtomicU64::new(0), AtomicU64::new(0)],
             refused_connections: AtomicU64::new(0),
+            tls: [watch::Sender::new(None), watch::Sender::new(None)],
+            handshake_failures: HandshakeFailures::default(),
             active_requests: AtomicU64::new(0),
             epoch: Instant::now(),
         });
@@ -85,18 +84,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Serves on a bound, listening socket.
-    pub fn listen(&self, protocol: Protocol, listener: StdListener, tls: Option<TlsPem<'_>>) -> Result<(), String> {
-        let tls = match tls {
-            None => None,
-            Some(pem) => Some(listen::tls::acceptor(protocol, pem.certificate, pem.private_key, pem.client_ca)?),
-        };
+    /// Takes new TLS material for handshakes from here on. The old one stays if this one is not usable.
+    ///
+    /// Connections go on, but for those whose client certificate the new material no longer trusts: they are closed.
+    pub fn set_tls(&self, protocol: Protocol, pem: &TlsPem<'_>) -> Result<(), String> {
+        let context = TlsContext::build(protocol, pem)?;
+        self.shared.tls[protocol as usize].send_replace(Some(Arc::new(context)));
+        Ok(())
+    }
+
+    /// Serves on a bound, listening socket; in clear text unless `set_tls` was called before.
+    pub fn listen(&self, protocol: Protocol, listener: StdListener) -> Result<(), String> {
         listener.set_nonblocking(true).map_err(|error| error.to_string())?;
         for runtime in &self.runtimes {
             let listener = listener.try_clone().map_err(|error| error.to_string())?;
             let _inside = runtime.enter();
             let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| error.to_string())?;
-            runtime.spawn(listen::serve(listener, protocol, tls.clone(), Arc::clone(&self.shared)));
+            runtime.spawn(listen::serve(listener, protocol, Arc::clone(&self.shared)));
         }
         Ok(())
     }
@@ -124,6 +128,13 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// What chosen stages make of a request (see [`trial`]).
+    pub fn trial(&self, tenant: &str, signal: &str, request: &[u8], stages: &[String]) -> Result<Vec<u8>, String> {
+        let signal = Signal::ALL.into_iter().find(|known| known.name() == signal);
+        let signal = signal.ok_or("signal must be 'traces', 'metrics' or 'logs'")?;
+        trial(&self.shared.generation.load(), tenant, signal, request, stages)
     }
 
     pub fn flush(&self) {
@@ -190,10 +201,8 @@ impl Engine {
             outlets,
             active,
             requests: shared.stats.snapshot(),
-            unauthenticated_requests: Unauthenticated {
-                no_credential: shared.stats.no_credential.load(Ordering::Relaxed),
-                unknown_credential: shared.stats.unknown_credential.load(Ordering::Relaxed),
-            },
+            unauthenticated_requests: shared.stats.unauthenticated(),
+            tls_handshake_failures: shared.handshake_failures.snapshot().collect(),
         };
         // Numbers and strings always serialise; an empty object would still be JSON.
         serde_json::to_vec(&snapshot).unwrap_or_else(|_| b"{}".to_vec())
@@ -219,17 +228,12 @@ struct Snapshot {
     outlets: Vec<OutletSnapshot>,
     active: Vec<ActiveSnapshot>,
     requests: Vec<RequestSeries>,
-    unauthenticated_requests: Unauthenticated,
+    unauthenticated_requests: BTreeMap<&'static str, u64>,
+    tls_handshake_failures: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize)]
 struct Connections {
     grpc: u64,
     http: u64,
-}
-
-#[derive(Serialize)]
-struct Unauthenticated {
-    no_credential: u64,
-    unknown_credential: u64,
 }

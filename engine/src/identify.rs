@@ -3,6 +3,9 @@
 //! Keys are known by their SHA-256 only. The presented key is hashed and looked up by the hash, so the time that a look-up
 //! takes tells nothing about the key; the final comparison is constant-time besides.
 
+pub mod certificate;
+pub mod tokens;
+
 use std::collections::HashMap;
 
 use base64::Engine as _;
@@ -10,7 +13,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::listen::peer::Peer;
 use crate::policy::{IdentityProvider, Tenant};
+use certificate::{CertificateRefusal, CertificateTenants};
 
 /// What the headers say about the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub enum Identified {
     NoCredential,
     /// Something was shown that is nobody's.
     UnknownCredential,
+    /// A client certificate was shown that is nobody's, or more than one's.
+    Certificate(CertificateRefusal),
 }
 
 #[derive(Debug)]
@@ -48,6 +55,7 @@ struct KnownKey {
 
 /// The identity table of one policy generation.
 pub struct Identity {
+    certificates: Vec<CertificateTenants>,
     headers: Vec<KeyHeader>,
     keys: HashMap<[u8; 32], KnownKey>,
     anonymous: Option<usize>,
@@ -56,14 +64,19 @@ pub struct Identity {
 impl Identity {
     /// A table in which nobody stands.
     pub fn nobody() -> Identity {
-        Identity { headers: Vec::new(), keys: HashMap::new(), anonymous: None }
+        Identity { certificates: Vec::new(), headers: Vec::new(), keys: HashMap::new(), anonymous: None }
     }
 
     /// Compiles providers and keys. The error names what is wrong without showing a key.
     pub fn compile(providers: &[IdentityProvider], tenants: &[Tenant]) -> Result<Identity, String> {
         let mut identity = Identity::nobody();
-        for provider in providers {
+        for (index, provider) in providers.iter().enumerate() {
             match provider {
+                IdentityProvider::Mtls { tenant_from, pattern } => {
+                    let certificates = CertificateTenants::compile(*tenant_from, pattern.as_deref(), tenants)
+                        .map_err(|error| format!("identity[{index}].mtls.{error}"))?;
+                    identity.certificates.push(certificates);
+                }
                 IdentityProvider::ApiKey { header, scheme } => {
                     let name = HeaderName::try_from(header.as_str())
                         .map_err(|_| format!("identity: {header:?} is not a header name"))?;
@@ -99,21 +112,50 @@ impl Identity {
     }
 
     /// Tries the providers in order. A credential that is shown and unknown is never anonymous.
-    pub fn identify(&self, headers: &HeaderMap) -> Identified {
+    pub fn identify(&self, headers: &HeaderMap, peer: &Peer) -> Identified {
+        let by_certificate = match self.by_certificate(peer) {
+            Ok(tenant) => tenant,
+            Err(refusal) => return Identified::Certificate(refusal),
+        };
         let mut shown = false;
         for provider in &self.headers {
             for value in headers.get_all(&provider.name) {
                 shown = true;
                 if let Some(tenant) = self.look_up(&provider.scheme, value) {
-                    return Identified::Tenant(tenant);
+                    return match by_certificate {
+                        Some(other) if other != tenant => Identified::Certificate(CertificateRefusal::OtherTenant),
+                        _ => Identified::Tenant(tenant),
+                    };
                 }
             }
         }
-        match self.anonymous {
-            Some(tenant) if !shown => Identified::Tenant(tenant),
+        match (by_certificate, self.anonymous) {
+            (Some(tenant), _) => Identified::Tenant(tenant),
             _ if shown => Identified::UnknownCredential,
-            _ => Identified::NoCredential,
+            _ if peer.certificate.is_some() && !self.certificates.is_empty() => {
+                Identified::Certificate(CertificateRefusal::WithoutTenant)
+            }
+            (None, Some(tenant)) => Identified::Tenant(tenant),
+            (None, None) => Identified::NoCredential,
         }
+    }
+
+    /// The one tenant that the providers see in the certificate.
+    fn by_certificate(&self, peer: &Peer) -> Result<Option<usize>, CertificateRefusal> {
+        let mut found = None;
+        for provider in &self.certificates {
+            let tenant = match provider.tenant(peer) {
+                Ok(tenant) => tenant,
+                // A certificate that is not about tenants leaves the word to other credentials.
+                Err(CertificateRefusal::WithoutTenant) => None,
+                Err(refusal) => return Err(refusal),
+            };
+            if found.is_some() && tenant.is_some() && found != tenant {
+                return Err(CertificateRefusal::SeveralTenants);
+            }
+            found = found.or(tenant);
+        }
+        Ok(found)
     }
 
     fn look_up(&self, scheme: &Scheme, value: &HeaderValue) -> Option<usize> {
@@ -161,7 +203,8 @@ fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::ApiKey;
+    use crate::listen::peer::PeerCertificate;
+    use crate::policy::{ApiKey, TenantFrom};
 
     fn tenant(id: &str, key: &str) -> Tenant {
         let sha256 = Sha256::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -178,6 +221,10 @@ mod tests {
             api_key("authorization", Some("Basic")),
             api_key("x-api-key", None),
         ]
+    }
+
+    fn nobody() -> Peer {
+        Peer::new("192.0.2.1".parse().unwrap(), None)
     }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
@@ -203,7 +250,7 @@ mod tests {
             ("x-api-key", "".to_owned(), Identified::UnknownCredential),
             ("x-scope-orgid", "acme".to_owned(), Identified::NoCredential),
         ] {
-            assert_eq!(identity.identify(&headers(name, &value)), expected, "{name}: {value}");
+            assert_eq!(identity.identify(&headers(name, &value), &nobody()), expected, "{name}: {value}");
         }
     }
 
@@ -212,8 +259,42 @@ mod tests {
         let mut providers = providers();
         providers.push(IdentityProvider::Anonymous { tenant: "acme".into() });
         let identity = Identity::compile(&providers, &[tenant("acme", "a")]).unwrap();
-        assert_eq!(identity.identify(&HeaderMap::new()), Identified::Tenant(0));
-        assert_eq!(identity.identify(&headers("x-api-key", "wrong")), Identified::UnknownCredential);
+        assert_eq!(identity.identify(&HeaderMap::new(), &nobody()), Identified::Tenant(0));
+        assert_eq!(identity.identify(&headers("x-api-key", "wrong"), &nobody()), Identified::UnknownCredential);
+    }
+
+    #[test]
+    fn a_certificate_and_a_key_must_name_the_same_tenant() {
+        let by_common_name = IdentityProvider::Mtls { tenant_from: TenantFrom::CommonName, pattern: None };
+        let everybody = IdentityProvider::Anonymous { tenant: "globex".into() };
+        let providers = [vec![by_common_name], providers(), vec![everybody]].concat();
+        let patterned =
+            IdentityProvider::Mtls { tenant_from: TenantFrom::CommonName, pattern: Some("host-(.*)".into()) };
+        let lenient = [vec![patterned], providers.clone()[1..].to_vec()].concat();
+        let tenants = [tenant("acme", "a"), tenant("globex", "b")];
+        let strict = Identity::compile(&providers, &tenants).unwrap();
+        let lenient = Identity::compile(&lenient, &tenants).unwrap();
+        let acme = Peer::new(
+            "192.0.2.1".parse().unwrap(),
+            Some(PeerCertificate {
+                san_uris: Vec::new(),
+                san_dns: Vec::new(),
+                common_name: Some("acme".into()),
+                fingerprint: [0; 32],
+                not_after: 0,
+            }),
+        );
+        let (none, of_acme, of_globex) = (HeaderMap::new(), headers("x-api-key", "a"), headers("x-api-key", "b"));
+        for (identity, headers, expected) in [
+            (&strict, &none, Identified::Tenant(0)),
+            (&strict, &of_acme, Identified::Tenant(0)),
+            (&strict, &of_globex, Identified::Certificate(CertificateRefusal::OtherTenant)),
+            (&lenient, &of_globex, Identified::Tenant(1)),
+            (&lenient, &none, Identified::Certificate(CertificateRefusal::WithoutTenant)),
+        ] {
+            assert_eq!(identity.identify(headers, &acme), expected);
+        }
+        assert_eq!(strict.identify(&none, &nobody()), Identified::Tenant(1), "anonymous");
     }
 
     #[test]

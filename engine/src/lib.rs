@@ -23,6 +23,7 @@ pub mod policy;
 pub mod relabel;
 pub mod resource;
 pub mod sample;
+pub mod trial;
 
 #[cfg(feature = "python")]
 mod python;

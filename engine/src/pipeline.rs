@@ -174,6 +174,9 @@ fn hand_over(
 ) -> Result<Option<tokio::sync::oneshot::Receiver<bool>>, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
+    let stream_budget = rules.stream_quota.as_ref().zip(tenant.state.active.streams());
+    let now = || Now::read(path.now_ns());
+    let streams = stream_budget.as_ref().map(|(quota, budget)| Streams { budget, quota, now: now() });
     let mut pieces: Vec<Share<'_>> = Vec::with_capacity(routes.len());
     for (index, route) in routes.iter().enumerate() {
         let mut payload = Vec::new();
@@ -184,7 +187,7 @@ fn hand_over(
                 payload = std::mem::take(&mut request).into_owned();
                 Encoded { items, ..Encoded::default() }
             }),
-            encoder => encode(encoder, signal, rules, tenant, &request, &mut payload),
+            encoder => encode(encoder, signal, rules, &tenant.state.id, streams, &request, &mut payload),
         };
         match encoded {
             Ok(encoded) => pieces.push(Share { route, payload, encoded }),
@@ -197,9 +200,17 @@ fn hand_over(
     match overflow {
         None => Ok(append(path, pieces, received, &reservation)),
         // Batches get the samples of an overflow series in the order in which they are made.
-        Some((budget, grown)) => budget.emit(grown, &tenant.state.id, Now::read(path.now_ns()), |samples| {
+        Some((budget, grown)) => budget.emit(grown, &tenant.state.id, now(), |samples| {
             let encoded = pieces.iter_mut().try_for_each(|piece| {
-                let more = encode(&piece.route.encoder, signal, rules, tenant, samples, &mut piece.payload)?;
+                let more = encode(
+                    &piece.route.encoder,
+                    signal,
+                    rules,
+                    &tenant.state.id,
+                    streams,
+                    samples,
+                    &mut piece.payload,
+                )?;
                 piece.encoded.items += more.items;
                 more.dropped.into_iter().for_each(|(reason, items)| piece.encoded.drop_items(reason, items));
                 Ok(())
@@ -257,15 +268,16 @@ fn append(
     outcome
 }
 
-fn encode(
+/// Appends a request in a destination's wire format to `payload`. Log streams are counted only if `streams` are given.
+pub fn encode(
     encoder: &Encoder,
     signal: Signal,
     rules: &SignalRules,
-    tenant: &Tenant,
+    tenant: &str,
+    streams: Option<Streams<'_>>,
     request: &[u8],
     payload: &mut Vec<u8>,
 ) -> Result<Encoded, otlp::wire::WireError> {
-    let id = &tenant.state.id;
     match encoder {
         Encoder::Otlp => {
             payload.extend_from_slice(request);
@@ -279,13 +291,8 @@ fn encode(
             }
             Ok(Encoded { items, ..Encoded::default() })
         }
-        Encoder::RemoteWrite(encoder) => encoder.encode(request, id, &rules.series_rules, payload),
-        Encoder::Loki(encoder) => {
-            let budget = rules.stream_quota.as_ref().zip(tenant.state.active.streams());
-            let now = Now::read(0);
-            let streams = budget.as_ref().map(|(quota, budget)| Streams { budget, quota, now });
-            encoder.encode(request, id, now.unix_ns(), streams, payload)
-        }
+        Encoder::RemoteWrite(encoder) => encoder.encode(request, tenant, &rules.series_rules, payload),
+        Encoder::Loki(encoder) => encoder.encode(request, tenant, Now::read(0).unix_ns(), streams, payload),
     }
 }
 

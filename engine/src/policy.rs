@@ -47,8 +47,31 @@ pub struct BatchLimits {
 pub enum IdentityProvider {
     /// A key in `header` (lower case), behind `scheme` ("Bearer", "Basic") or bare if there is none.
     ApiKey { header: String, scheme: Option<String> },
+    /// A name of the verified client certificate is the tenant's, or holds it where `pattern` has its group.
+    Mtls { tenant_from: TenantFrom, pattern: Option<String> },
     /// Whoever shows no credential at all is this tenant.
     Anonymous { tenant: String },
+}
+
+/// The bounds of judging tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenLimits {
+    /// Tokens that are remembered, believed and refused ones.
+    pub max_believed: usize,
+    pub max_refused: usize,
+    /// How often the identity providers are asked, in all and because of one address.
+    pub questions: Rate,
+    pub questions_per_address: Rate,
+}
+
+/// Which names of a client certificate may be a tenant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantFrom {
+    SanUri,
+    SanDns,
+    CommonName,
 }
 
 /// A destination as the engine needs it: a name and a wire format. Addresses are Python's.

@@ -11,7 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::compress::{compress as compress_parts, Codec};
-use crate::engine::{Engine as Core, TlsPem};
+use crate::engine::Engine as Core;
+use crate::listen::tls::TlsPem;
 use crate::listen::{Limits, Protocol};
 
 /// A closed batch of one tenant and one destination.
@@ -80,28 +81,27 @@ impl Engine {
         py.detach(|| self.0.apply(table)).map_err(PyValueError::new_err)
     }
 
-    #[pyo3(signature = (protocol, fd, *, certificate=None, private_key=None, client_ca=None))]
-    fn listen(
+    #[pyo3(signature = (
+        protocol, *, certificate, private_key, client_ca=None, crl=None, require_client_certificate=true
+    ))]
+    fn set_tls(
         &self,
         protocol: &str,
-        fd: i32,
-        certificate: Option<&[u8]>,
-        private_key: Option<&[u8]>,
+        certificate: &[u8],
+        private_key: &[u8],
         client_ca: Option<&[u8]>,
+        crl: Option<&[u8]>,
+        require_client_certificate: bool,
     ) -> PyResult<()> {
-        let protocol = match protocol {
-            "grpc" => Protocol::Grpc,
-            "http" => Protocol::Http,
-            _ => return Err(PyValueError::new_err("protocol must be 'grpc' or 'http'")),
-        };
-        let tls = match (certificate, private_key) {
-            (Some(certificate), Some(private_key)) => Some(TlsPem { certificate, private_key, client_ca }),
-            (None, None) if client_ca.is_none() => None,
-            _ => return Err(PyValueError::new_err("certificate and private_key go together")),
-        };
+        let pem = TlsPem { certificate, private_key, client_ca, crl, require_client_certificate };
+        self.0.set_tls(parse_protocol(protocol)?, &pem).map_err(PyValueError::new_err)
+    }
+
+    fn listen(&self, protocol: &str, fd: i32) -> PyResult<()> {
+        let protocol = parse_protocol(protocol)?;
         // SAFETY: the caller hands over a socket that it detached (`socket.detach()`), so nobody else closes it.
         let listener = TcpListener::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        self.0.listen(protocol, listener, tls).map_err(PyValueError::new_err)
+        self.0.listen(protocol, listener).map_err(PyValueError::new_err)
     }
 
     fn event_fd(&self) -> i32 {
@@ -142,6 +142,18 @@ impl Engine {
         self.0.gate(tenant, reason);
     }
 
+    fn trial<'py>(
+        &self,
+        py: Python<'py>,
+        tenant: &str,
+        signal: &str,
+        request: &[u8],
+        stages: Vec<String>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let payload = py.detach(|| self.0.trial(tenant, signal, request, &stages)).map_err(PyValueError::new_err)?;
+        Ok(PyBytes::new(py, &payload))
+    }
+
     fn flush(&self, py: Python<'_>) {
         py.detach(|| self.0.flush());
     }
@@ -168,6 +180,11 @@ impl Engine {
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.0.stop());
     }
+}
+
+fn parse_protocol(name: &str) -> PyResult<Protocol> {
+    let known = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
+    known.ok_or_else(|| PyValueError::new_err("protocol must be 'grpc' or 'http'"))
 }
 
 #[pyfunction]

@@ -1,8 +1,9 @@
 """The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
 
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import orjson
 import structlog
@@ -12,7 +13,8 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
 from gateway.admin.metrics import DaemonState
-from gateway.config.models import ServerTls
+from gateway.admin.usage import UsageSource, usage_page
+from gateway.config.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,13 @@ class ReloadResult:
     messages: tuple[str, ...] = ()
 
 
+class Witness(Protocol):
+    """Is told who came in and who did not: the audit trail."""
+
+    def admin_access(self, viewer: str, tenant: str | None, address: str, path: str) -> None: ...
+    def admin_denied(self, address: str, path: str, *, limited: bool) -> None: ...
+
+
 @dataclass
 class AdminApp:
     """What the handlers need of the daemon. `gatekeeper` is replaced by a reload."""
@@ -35,9 +44,12 @@ class AdminApp:
     state: DaemonState
     checks: Callable[[], dict[str, bool]]
     """Readiness, by part."""
-    collector: Callable[[str | None], Collector]
-    """Makes the collector for one tenant, or for an operator."""
-    reload: Callable[[], Awaitable[ReloadResult]]
+    collectors: Callable[[str | None], Sequence[Collector]]
+    """Makes the collectors for one tenant, or for an operator."""
+    reload: Callable[[str], Awaitable[ReloadResult]]
+    """Takes the name of who asks for it."""
+    witness: Witness
+    usage: UsageSource
     failures: FailureLimiter = field(default_factory=FailureLimiter)
 
     def application(self) -> web.Application:
@@ -46,6 +58,7 @@ class AdminApp:
         app.router.add_get("/-/ready", self.ready)
         for path in ("/metrics", "/_metrics"):
             app.router.add_get(path, self.metrics)
+        app.router.add_get("/-/usage", self.usage_of)
         for method in ("POST", "PUT"):
             app.router.add_route(method, "/-/reload", self.reload_now)
         return app
@@ -63,7 +76,8 @@ class AdminApp:
     async def metrics(self, request: web.Request) -> web.Response:
         viewer = self._admit(request)
         registry = CollectorRegistry()
-        registry.register(self.collector(viewer.tenant))
+        for collector in self.collectors(viewer.tenant):
+            registry.register(collector)
         if viewer.tenant is None:
             ProcessCollector(registry=registry)
             GCCollector(registry=registry)
@@ -73,11 +87,14 @@ class AdminApp:
         response.enable_compression()
         return response
 
+    async def usage_of(self, request: web.Request) -> web.Response:
+        return await usage_page(request, self._admit(request), self.usage)
+
     async def reload_now(self, request: web.Request) -> web.Response:
         viewer = self._admit(request)
         if viewer.tenant is not None:
             raise web.HTTPForbidden(text="only an operator's credential may reload\n")
-        result = await self.reload()
+        result = await self.reload(viewer.name)
         text = "\n".join(result.messages or ("reloaded",)) + "\n"
         return web.Response(text=text, status=200 if result.ok else 400)
 
@@ -85,14 +102,17 @@ class AdminApp:
         address = request.remote or "?"
         if self.failures.blocked(address):
             self.state.admin_denied += 1
+            self.witness.admin_denied(address, request.path, limited=True)
             raise web.HTTPTooManyRequests(
                 text="too many failed attempts; wait a minute\n", headers={"Retry-After": "60"}
             )
         viewer = self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
         if viewer is not None:
+            self.witness.admin_access(viewer.name, viewer.tenant, address, request.path)
             return viewer
         self.state.admin_denied += 1
         self.failures.failed(address)
+        self.witness.admin_denied(address, request.path, limited=False)
         log.warning("access to the admin port was denied", path=request.path, address=address)
         if self.gatekeeper.closed:
             raise web.HTTPForbidden(text="no credential is configured, so nobody may look; add admin.tokens\n")

@@ -1,7 +1,7 @@
 """The gateway's own metrics: one collector over the engine's counters and those of delivery (docs/metrics.md)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
@@ -9,11 +9,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.types import DELIVERY_DURATION_BOUNDS_S, Lane, LaneCounters, Signal
+from gateway.types import (
+    DELIVERY_DURATION_BOUNDS_S,
+    MAX_TENANTS,
+    OTHER_TENANTS,
+    Lane,
+    LaneCounters,
+    Signal,
+    TlsReloads,
+)
 
-# Tenants with series of their own; those beyond are summed up as one.
-MAX_TENANTS = 1000
-OTHER_TENANTS = "_other"
 PROTOCOLS = ("grpc", "http")
 
 
@@ -26,6 +31,7 @@ class DaemonState:
     reload_successful: bool = True
     reload_success_at: float = 0.0
     admin_denied: int = 0
+    tls_reloads: TlsReloads = field(default_factory=TlsReloads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class GatewayCollector(Collector):
         yield from self._delivery(snapshot, lanes, names)
         if self._tenant is None:
             yield from self._requests(snapshot)
+            yield from self._tls(snapshot)
             yield from self._process(snapshot)
 
     def _names(self, snapshot: dict[str, Any], lanes: dict[Lane, LaneCounters]) -> dict[str, str]:
@@ -172,6 +179,11 @@ class GatewayCollector(Collector):
         )
         yield counter("gateway_resumed_items", "Found in the queue at start-up", lambda _, mine: mine.resumed)
         yield counter("gateway_delivered_items", "Taken by the destination", lambda _, mine: mine.delivered)
+        yield counter(
+            "gateway_delivered_bytes",
+            "Bytes taken by the destination, uncompressed",
+            lambda _, mine: mine.delivered_bytes,
+        )
         yield counter("gateway_delivery_retries", "Attempts that have to be made again", lambda _, mine: mine.retries)
         yield counter(
             "gateway_label_collisions",
@@ -264,6 +276,24 @@ class GatewayCollector(Collector):
         for reason, count in snapshot["unauthenticated_requests"].items():
             unauthenticated.add_metric((reason,), count)
         yield unauthenticated
+
+    def _tls(self, snapshot: dict[str, Any]) -> Iterator[Metric]:
+        failures = CounterMetricFamily(
+            "gateway_tls_handshake_failures", "Connections that ended before their first request", labels=("reason",)
+        )
+        for reason, count in snapshot["tls_handshake_failures"].items():
+            failures.add_metric((reason,), count)
+        yield failures
+        done = self._state.tls_reloads
+        reloads = CounterMetricFamily("gateway_tls_reloads", "Changes of the files of listen.tls", labels=("result",))
+        reloads.add_metric(("success",), done.succeeded)
+        reloads.add_metric(("failure",), done.failed)
+        yield reloads
+        yield GaugeMetricFamily(
+            "gateway_tls_last_reload_successful",
+            "Whether the files of listen.tls are what is in use",
+            value=float(done.successful),
+        )
 
     def _process(self, snapshot: dict[str, Any]) -> Iterator[Metric]:
         queue, state = self._queue(), self._state

@@ -1,4 +1,4 @@
-"""What all parts of the configuration have in common."""
+"""What every model of the configuration is."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,5 +1,6 @@
 """What a model alone cannot see: keys that refer to each other, files, folders, regexes. All of it at once."""
 
+import ipaddress
 import os
 import re
 import ssl
@@ -10,17 +11,17 @@ from gateway.config.active import ONLY_FOR
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
 from gateway.config.models import (
-    ClientTls,
     Config,
     FileDestination,
     LokiDestination,
     Relabel,
     RelabelRule,
     RemoteWriteDestination,
-    ServerTls,
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.signing_key import read_signing_key
+from gateway.config.tls import ClientTls, ServerTls
 from gateway.types import Signal
 
 Compile = Callable[[Config], None]
@@ -47,6 +48,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _admin(loaded)
     yield from _identity(loaded)
     yield from _folders(loaded)
+    yield from _audit(loaded)
     yield from _destinations(loaded)
     config = loaded.config
     yield from _settings(loaded, ("defaults",), config.defaults)
@@ -68,6 +70,7 @@ def _listeners(loaded: Loaded) -> Iterator[Problem]:
         taken.setdefault(address, ".".join(path))
     if config.listen.tls is not None:
         yield from _server_tls(loaded, ("listen", "tls"), config.listen.tls)
+        yield from _crl(loaded, ("listen", "tls", "crl_file"), config.listen.tls.crl_file)
 
 
 def _admin(loaded: Loaded) -> Iterator[Problem]:
@@ -75,9 +78,16 @@ def _admin(loaded: Loaded) -> Iterator[Problem]:
     if admin.tls is not None:
         yield from _server_tls(loaded, ("admin", "tls"), admin.tls)
     if not admin.open_to_somebody:
-        yield loaded.problem(
-            ("admin",), "no credential is configured, so /_metrics refuses everybody; add admin.tokens", warning=True
-        )
+        named = bool(admin.tokens or admin.basic)
+        reason = "its credential is empty" if named else "no credential is configured"
+        todo = "set the variable or file that it comes from" if named else "add admin.tokens"
+        yield loaded.problem(("admin",), f"{reason}, so /_metrics refuses everybody; {todo}", warning=True)
+
+    scopes = {("admin", "tokens", index, "tenant"): token.tenant for index, token in enumerate(admin.tokens)}
+    scopes |= {("admin", "basic", index, "tenant"): user.tenant for index, user in enumerate(admin.basic)}
+    for path, tenant in scopes.items():
+        if tenant != "*" and tenant not in loaded.config.tenants:
+            yield loaded.problem(path, f"there is no tenant {tenant}; this credential sees nothing", warning=True)
 
 
 def _server_tls(loaded: Loaded, path: KeyPath, tls: ServerTls) -> Iterator[Problem]:
@@ -117,11 +127,56 @@ def _ca(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, file: Path | Non
         yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
 
 
+def _crl(loaded: Loaded, path: KeyPath, file: Path | None) -> Iterator[Problem]:
+    if file is None:
+        return
+    try:
+        if b"-----BEGIN X509 CRL-----" not in file.read_bytes():
+            yield loaded.problem(path, f"{file} holds no CRL in PEM form")
+    except OSError as error:
+        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
+
+
 def _identity(loaded: Loaded) -> Iterator[Problem]:
+    listen = loaded.config.listen
+    tls = listen.tls
+    open_ports = [key for key, address in (("grpc", listen.grpc), ("http", listen.http)) if not _on_loopback(address)]
     for index, provider in enumerate(loaded.config.identity):
+        if provider.mtls is not None and (tls is None or tls.client_ca_file is None):
+            yield loaded.problem(
+                ("identity", index, "mtls"), "clients are not asked for a certificate; set listen.tls.client_ca_file"
+            )
         if provider.anonymous is not None and provider.anonymous.tenant not in loaded.config.tenants:
             path = ("identity", index, "anonymous", "tenant")
             yield loaded.problem(path, f"there is no tenant {provider.anonymous.tenant}; add it under tenants")
+        if provider.anonymous is not None and open_ports and not (tls and tls.client_ca_file):
+            where = " and ".join(f"listen.{key}" for key in open_ports)
+            message = (
+                f"whoever reaches {where} is tenant {provider.anonymous.tenant}; listen on loopback or ask for keys"
+            )
+            yield loaded.problem(("identity", index, "anonymous"), message, warning=True)
+    yield from _oidc(loaded)
+
+
+def _oidc(loaded: Loaded) -> Iterator[Problem]:
+    issuers: set[str] = set()
+    for index, provider in enumerate(loaded.config.identity):
+        if provider.oidc is None:
+            continue
+        path = ("identity", index, "oidc")
+        if provider.oidc.issuer in issuers:
+            # A token's `iss` chooses who verifies it: a second provider of one issuer would never be asked.
+            yield loaded.problem((*path, "issuer"), "this issuer stands here already; one provider takes its tokens")
+        issuers.add(provider.oidc.issuer)
+        yield from _ca(loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file)
+
+
+def _on_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _folders(loaded: Loaded) -> Iterator[Problem]:
@@ -134,6 +189,29 @@ def _folders(loaded: Loaded) -> Iterator[Problem]:
             fixed = Path(str(destination.path).split("{", 1)[0] + "x").parent
             if reason := _unwritable(fixed):
                 yield loaded.problem(("destinations", name, "path"), f"cannot write to {fixed}: {reason}")
+    usage = loaded.config.usage
+    if usage is not None:
+        if usage.path.is_dir():
+            yield loaded.problem(("usage", "path"), f"{usage.path} is a folder; name a file in it")
+        elif reason := _unwritable(usage.path.parent):
+            yield loaded.problem(("usage", "path"), f"cannot write to {usage.path.parent}: {reason}")
+
+
+def _audit(loaded: Loaded) -> Iterator[Problem]:
+    audit = loaded.config.audit
+    if audit is None:
+        return
+    if reason := _unwritable(audit.dir):
+        yield loaded.problem(("audit", "dir"), f"cannot write to {audit.dir}: {reason}")
+    try:
+        read_signing_key(audit.key_file)
+        others = audit.key_file.stat().st_mode & 0o007
+    except (OSError, ValueError) as error:
+        yield loaded.problem(("audit", "key_file"), str(error))
+        return
+    if others:
+        message = f"everybody may read {audit.key_file}, and so forge the trail; chmod 600 it"
+        yield loaded.problem(("audit", "key_file"), message, warning=True)
 
 
 def _unwritable(folder: Path) -> str | None:
@@ -149,6 +227,9 @@ def _destinations(loaded: Loaded) -> Iterator[Problem]:
     for name, destination in loaded.config.destinations.items():
         if not isinstance(destination, FileDestination):
             yield from _client_tls(loaded, ("destinations", name, "tls"), destination.tls)
+            if destination.tls.insecure_skip_verify:
+                path = ("destinations", name, "tls", "insecure_skip_verify")
+                yield loaded.problem(path, "whoever answers is believed; name tls.ca_file instead", warning=True)
 
 
 def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:

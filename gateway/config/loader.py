@@ -16,8 +16,6 @@ from gateway.config.problems import ConfigError, Problem, dotted
 
 # Keys that users of such software look for, and where they stand here or when they come.
 _LATER = {
-    "oidc": "OIDC comes with a later release; use api_key",
-    "mtls": "identity by client certificate comes with a later release; use api_key",
     "tail": "tail sampling comes with a later release; use ratio",
     "active_series": "the series quota comes with a later release",
 }
@@ -62,7 +60,10 @@ def load_text(text: str, file: Path) -> Loaded:
         try:
             config = Config.model_validate(document.value)
         except ValidationError as error:
-            problems += [_explain(detail, document, file) for detail in error.errors(include_url=False)]
+            explained = [_explain(detail, document, file) for detail in error.errors(include_url=False)]
+            # Of a value that could not be filled in, that is the reason; what it is not for want of it is none.
+            said = {problem.path for problem in problems}
+            problems += [problem for problem in explained if problem.path not in said]
         else:
             if not problems:
                 return Loaded(config, document, file)

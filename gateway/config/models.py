@@ -6,22 +6,30 @@ Keys are promises (see CHANGELOG.md). Unknown keys are refused. Secrets are `Sec
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.active import ActiveQuota
 from gateway.config.base import Model
 from gateway.config.quantities import ByteSize, Seconds
+from gateway.config.tls import ClientTls, ListenTls, Mtls, ServerTls
 from gateway.types import Signal
 
 _TENANT_ID = re.compile(r"[A-Za-z0-9!_.*'()-]{1,150}")
 
 
+def is_tenant_id(value: str) -> bool:
+    """Whether a tenant could have this name: the characters that Mimir, Loki and Tempo allow; `|` separates there."""
+    return _TENANT_ID.fullmatch(value) is not None and value not in (".", "..")
+
+
 def _tenant_id(value: str) -> str:
-    # The characters that Mimir, Loki and Tempo allow; `|` separates tenants there.
-    if not _TENANT_ID.fullmatch(value) or value in (".", ".."):
+    if not is_tenant_id(value):
         raise ValueError("a tenant's name is 1 to 150 of the characters A-Z a-z 0-9 ! _ . * ' ( ) -")
     return value
 
@@ -34,8 +42,14 @@ def _address(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not re.match(r"https?://[^/@\s]+(/[^\s]*)?$", value):
+    if not re.fullmatch(r"https?://[^/@?#\s]+(/[^\s]*)?", value):
         raise ValueError("write a URL as http://HOST:PORT/PATH; credentials go into basic_auth or bearer_token")
+    try:
+        port = urlsplit(value).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the URL's host or port is not usable; a port is 1 to 65535, IPv6 stands in []")
     return value
 
 
@@ -51,17 +65,6 @@ Url = Annotated[str, AfterValidator(_url)]
 AttributePattern = Annotated[str, AfterValidator(_attribute_pattern)]
 
 
-class ServerTls(Model):
-    """TLS of a listener."""
-
-    cert_file: Path
-    """Certificate chain, PEM."""
-    key_file: Path
-    """Private key, PEM."""
-    client_ca_file: Path | None = None
-    """If set, a client must show a certificate that this CA signed."""
-
-
 class Listen(Model):
     """Where OTLP comes in."""
 
@@ -69,7 +72,7 @@ class Listen(Model):
     """OTLP/gRPC."""
     http: Address = "127.0.0.1:4318"
     """OTLP/HTTP."""
-    tls: ServerTls | None = None
+    tls: ListenTls | None = None
     """TLS for both."""
     max_request_bytes: Annotated[ByteSize, Field(ge=1024, le=1 << 31)] = 64 << 20
     """The largest request, before and after decompression."""
@@ -138,16 +141,98 @@ class Anonymous(Model):
     tenant: TenantId
 
 
+SignatureAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
+]  # fmt: skip
+"""Signatures that a public key verifies; `Ed25519` and `Ed448` are what RFC 9864 calls the two kinds of `EdDSA`."""
+
+
+def _tenant_pattern(value: str) -> str:
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"it is not a regular expression: {error.msg}") from None
+    if groups != 1:
+        raise ValueError("put the tenant's name, and nothing else, into one group, as in /tenants/([^/]+)")
+    return value
+
+
+class Oidc(Model):
+    """JSON Web Tokens (JWT) of an OpenID Connect issuer; see docs/identity.md."""
+
+    issuer: Url
+    """Exactly as tokens name it in `iss`; its `/.well-known/openid-configuration` says where its keys are."""
+    audience: Annotated[str, Field(min_length=1)]
+    """What `aud` must hold: the gateway's name at the issuer."""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = "authorization"
+    """Where the token stands."""
+    scheme: str | None = "Bearer"
+    """The word before the token; none: the header's value is the token."""
+    jwks_url: Url | None = None
+    """Where the issuer's keys are, if it has no discovery document."""
+    ca_file: Path | None = None
+    """CA that signed the issuer's certificate; the system's by default."""
+    allow_http: bool = False
+    """Fetch keys without TLS from other machines too. Whoever is on the way can then make tokens."""
+    algorithms: Annotated[tuple[SignatureAlgorithm, ...], Field(min_length=1)] = get_args(SignatureAlgorithm)
+    """Signatures that are believed."""
+    leeway: Annotated[Seconds, Field(ge=0, le=300)] = 30.0
+    """How far the issuer's clock and ours may be apart."""
+    tenant_claim: Annotated[str, Field(min_length=1)] = "tenant_id"
+    """The claim that names the tenant: text, or a list of which one is the tenant. `a.b` is `b` inside `a`, unless a
+    claim is called `a.b`."""
+    tenant_pattern: Annotated[str, AfterValidator(_tenant_pattern)] | None = None
+    """Regular expression, anchored at both ends, with one group: the tenant's name. Values that do not match are not
+    looked at: `/tenants/([^/]+)` picks `acme` from the groups `/staff` and `/tenants/acme`."""
+    scopes: Annotated[Mapping[Signal, Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """The scope that a token needs to send a signal; signals that are not named here cannot be sent. Without it, every
+    token may send all signals."""
+    timeout: Annotated[Seconds, Field(gt=0, le=60)] = 5.0
+    """For fetching the keys."""
+    refresh: Annotated[Seconds, Field(ge=1)] = 300.0
+    """How often the keys are fetched anew; an unknown key is asked for at once."""
+    max_stale: Annotated[Seconds, Field(ge=1)] = 86400.0
+    """How long known keys are believed while the issuer cannot be reached."""
+
+    @model_validator(mode="after")
+    def _keys_come_safely(self) -> Self:
+        for url in filter(None, (self.issuer, self.jwks_url)):
+            if not self.may_fetch(url):
+                raise ValueError(
+                    f"{url} is not https, so anybody on the way could make tokens; use https, or allow_http: true"
+                )
+        if self.max_stale < self.refresh:
+            raise ValueError("max_stale must be at least refresh")
+        return self
+
+    def may_fetch(self, url: str) -> bool:
+        """Whether keys from `url` are the issuer's: over TLS, from this machine, or from anywhere by `allow_http`."""
+        parts = urlsplit(url)
+        return parts.scheme == "https" or (parts.scheme == "http" and (self.allow_http or _is_loopback(parts.hostname)))
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
 class IdentityProvider(Model):
     """One way to say who one is; exactly one key."""
 
     api_key: ApiKeyHeader | None = None
+    oidc: Oidc | None = None
+    mtls: Mtls | None = None
     anonymous: Anonymous | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.api_key is None) == (self.anonymous is None):
-            raise ValueError("name exactly one of api_key, anonymous")
+        kinds = list(type(self).model_fields)
+        if sum(getattr(self, kind) is not None for kind in kinds) != 1:
+            raise ValueError(f"name exactly one of {', '.join(kinds)}")
         return self
 
 
@@ -156,24 +241,6 @@ DEFAULT_IDENTITY = (
     IdentityProvider(api_key=ApiKeyHeader(header="authorization", scheme="Basic")),
     IdentityProvider(api_key=ApiKeyHeader(header="x-api-key")),
 )
-
-
-class ClientTls(Model):
-    """TLS towards a destination."""
-
-    ca_file: Path | None = None
-    """CA that signed the destination's certificate; the system's by default."""
-    cert_file: Path | None = None
-    """Client certificate, PEM; goes with key_file."""
-    key_file: Path | None = None
-    insecure_skip_verify: bool = False
-    """Believe any certificate. For trying out only."""
-
-    @model_validator(mode="after")
-    def _pair(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
-        return self
 
 
 def _username(value: str) -> str:
@@ -209,6 +276,15 @@ class Retry(Model):
     """Items older than this are dropped, with reason `too_old`; by default they wait for ever."""
 
 
+# What a sender, or the protocol under it, says about its own requests.
+_OWN_HEADERS = frozenset(
+    {
+        "connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding",
+        "upgrade", "user-agent", "x-prometheus-remote-write-version",
+    }
+)  # fmt: skip
+
+
 class NetworkDestination(Model):
     """What all destinations over HTTP and gRPC have."""
 
@@ -228,6 +304,21 @@ class NetworkDestination(Model):
     def _one_credential(self) -> Self:
         if self.basic_auth is not None and self.bearer_token is not None:
             raise ValueError("name basic_auth or bearer_token, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _headers_once(self) -> Self:
+        """Of two headers of one name, whose case may differ, a backend takes one or the other."""
+        names = [name.lower() for name in self.headers]
+        if len(set(names)) < len(names):
+            raise ValueError("headers has a name twice; their case makes no difference")
+        if self.tenant_header is not None and self.tenant_header.lower() in names:
+            raise ValueError(f"headers has {self.tenant_header}, which tenant_header fills; name it once")
+        if "authorization" in names and (self.basic_auth is not None or self.bearer_token is not None):
+            raise ValueError("headers has authorization beside basic_auth or bearer_token; name one of them")
+        for name in (*names, (self.tenant_header or "").lower()):
+            if name in _OWN_HEADERS or name.startswith("grpc-") or name.endswith("-bin"):
+                raise ValueError(f"the gateway sets the header {name} itself")
         return self
 
 
@@ -289,6 +380,11 @@ class OtlpDestination(NetworkDestination):
 
     @model_validator(mode="after")
     def _grpc_can(self) -> Self:
+        parts = urlsplit(self.endpoint)
+        if parts.query or parts.fragment:
+            raise ValueError("an OTLP endpoint has no ? and no #")
+        if self.protocol == "grpc" and parts.path.strip("/"):
+            raise ValueError(f"gRPC has no path: write {parts.scheme}://{parts.netloc}, or use protocol: http")
         if self.protocol == "grpc" and self.compression == "zstd":
             raise ValueError("over gRPC, compression is none or gzip")
         if self.protocol == "grpc" and self.tls.insecure_skip_verify:
@@ -427,6 +523,42 @@ class Tenant(TenantSettings):
     """Refuse everything it sends."""
 
 
+class Audit(Model):
+    """The tamper-evident trail of who did what (docs/audit.md). Without this section there is none."""
+
+    dir: Path
+    """Folder of the trail's files; one gateway writes to it."""
+    key_file: Path
+    """Ed25519 private key that signs the anchors; `gateway audit keygen` makes one."""
+    max_bytes: Annotated[ByteSize, Field(ge=64 << 10)] = 64 << 20
+    """A file that would grow over it is closed and the next begun; also at midnight UTC."""
+    keep: Annotated[int, Field(ge=2, le=100_000)] = 400
+    """How many files are kept; the oldest is deleted first."""
+
+
+class Price(Model):
+    """Prices of one signal; unset costs nothing."""
+
+    per_gb: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For 10^9 bytes that came in, uncompressed."""
+    per_million_items: Annotated[Decimal, Field(ge=0)] = Decimal(0)
+    """For a million items taken in: spans, points or log records."""
+
+
+class Usage(Model):
+    """Usage of each tenant, signal and day, kept on disk (docs/usage.md). Without this section it is not kept."""
+
+    path: Path
+    """The SQLite database."""
+    interval: Annotated[Seconds, Field(ge=0.1, le=3600)] = 10.0
+    """How often usage is written; a crash loses at most this."""
+    keep_days: Annotated[int, Field(ge=1, le=3660)] = 400
+    """Older days are deleted."""
+    prices: Mapping[Signal, Price] = Field(default_factory=dict)
+    currency: Annotated[str, Field(min_length=1, max_length=8)] = "EUR"
+    """Shown beside costs; nothing is converted."""
+
+
 class Log(Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -448,4 +580,6 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    audit: Audit | None = None
+    usage: Usage | None = None
     log: Log = Log()

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 # Requests under way to one destination, of all its lanes: a destination that hangs holds no more than these.
 MAX_REQUESTS_PER_DESTINATION = 32
+# A backend may ask for a pause, not for ever: one absurd answer must not stall a lane for longer than this.
+LONGEST_PAUSE_S = 300.0
 # What is written to a file at once.
 _FILE_REQUEST_BYTES = 4 << 20
 
@@ -106,13 +108,14 @@ class Courier:
                 await self._back_off(after_s)
 
     async def _back_off(self, after_s: float | None) -> None:
-        """Exponential with full jitter; never before the backend said."""
+        """Exponential with full jitter; not before the backend said, but for what is beyond the longest pause."""
         retry = self._outlet.retry
         ceiling = min(retry.max, retry.initial * 2 ** min(self._attempt, 30))
         self._attempt += 1
         self.backing_off = True
         try:
-            await asyncio.sleep((after_s or 0.0) + random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret
+            pause_s = min(after_s or 0.0, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s + random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret
         finally:
             self.backing_off = False
 
@@ -124,6 +127,7 @@ class Courier:
         else:
             rejected = min(rejected, items)
             counters.delivered += items - rejected
+            counters.delivered_bytes += sum(stored.record.size for stored in records)
             if rejected:
                 counters.dropped["rejected_by_backend"] = counters.dropped.get("rejected_by_backend", 0) + rejected
         self._attempt = 0

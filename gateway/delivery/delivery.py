@@ -14,7 +14,7 @@ from gateway.config.models import Config
 from gateway.delivery.courier import Courier, Outlet
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.lane_queue import LaneQueue
-from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
+from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.delivery.record import Part, Record
 from gateway.types import Lane, LaneCounters, Signal
 
@@ -27,8 +27,8 @@ _DELETE_DELAY_S = 0.5
 _FULL, _ROOM = 0.1, 0.2
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
-# Connections of the shared HTTP session, over all destinations.
-_MAX_CONNECTIONS = 256
+# A lane whose courier failed by a bug is tried again after this.
+_RESTART_S = 5.0
 
 
 class EngineBatch(Protocol):
@@ -103,7 +103,11 @@ class Delivery:
         """Open the queue and resume what a former run left in it. Raises QueueError."""
         queue = await asyncio.to_thread(DurableQueue, config.queue.dir, config.queue.max_bytes)
         delivery = cls(config, engine, queue)
-        backlogs = await asyncio.to_thread(queue.backlog)
+        try:
+            backlogs = await asyncio.to_thread(queue.backlog)
+        except QueueError:
+            queue.close()
+            raise
         for lane, backlog in backlogs.items():
             delivery._line(lane).resume(backlog)
         if backlogs:
@@ -113,25 +117,29 @@ class Delivery:
 
     async def start(self) -> None:
         """Open the destinations, carry on what is queued, and take batches from the engine from now on."""
-        connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS, limit_per_host=0)
+        # Unlimited, since every destination has slots of its own: those that hang must not use up what others need.
+        connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
         )
-        await self._open_outlets(self._config)
+        self._outlets = self._open_outlets(self._config)
         self._committer = asyncio.create_task(self._commit_forever(), name="queue commits")
         asyncio.get_running_loop().add_reader(self._engine.event_fd(), self._take_batches)
         for lane in list(self._lines):
             self._dispatch(lane)
 
     async def reconfigure(self, config: Config) -> None:
-        """New destinations take over. Lanes of a destination that is gone stay queued until it is back."""
-        old = self._outlets
+        """New destinations take over. Lanes of a destination that is gone stay queued until it is back.
+
+        Raises OSError or ValueError, with nothing changed, if a destination cannot be opened.
+        """
+        old, new = self._outlets, self._open_outlets(config)
         self._config = config
         couriers = list(self._couriers.values())
         for _, task in couriers:
             task.cancel()
         await asyncio.gather(*(task for _, task in couriers), return_exceptions=True)
-        await self._open_outlets(config)
+        self._outlets = new
         for outlet in old.values():
             await outlet.sender.close()
         for lane in list(self._lines):
@@ -193,9 +201,9 @@ class Delivery:
             line = self._lines[lane] = LaneQueue(lane)
         return line
 
-    async def _open_outlets(self, config: Config) -> None:
+    def _open_outlets(self, config: Config) -> dict[str, Outlet]:
         assert self._session is not None, "start() opens the session first"  # noqa: S101
-        self._outlets = {
+        return {
             name: Outlet.of(name, open_sender(destination, self._session), destination)
             for name, destination in config.destinations.items()
         }
@@ -290,7 +298,11 @@ class Delivery:
             return
         started = time.monotonic()
         pairs = [(stored.sequence, stored.record) for stored in puts]
-        await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+        except RuntimeError as error:
+            # No thread can be started. Unless it counts as a failed commit, it ends all commits, in silence.
+            raise QueueWriteError(str(error)) from error
         self._commits += 1
         self._commit_seconds += time.monotonic() - started
 
@@ -351,8 +363,9 @@ class Delivery:
             with suppress(asyncio.CancelledError):
                 await courier.run()
         except Exception:
-            # A bug must not strand the lane for ever: it is tried again with the next batch, and seen in the log.
+            # A bug must not strand the lane: it is seen in the log, and the lane is tried again after a while.
             log.exception("a courier failed", tenant_id=line.lane.tenant, destination=line.lane.destination)
+            asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, line.lane)
 
     def _settled(self, lane: Lane, records: list[Stored], deletes: list[int]) -> None:
         """A courier delivered or dropped these."""

@@ -14,7 +14,6 @@ from gateway.config.models import (
 )
 from gateway.delivery.file import File
 from gateway.delivery.loki import Loki
-from gateway.delivery.otlp_grpc import OtlpGrpc
 from gateway.delivery.otlp_http import OtlpHttp
 from gateway.delivery.outcome import Outcome
 from gateway.delivery.record import Part
@@ -39,6 +38,9 @@ def open_sender(config: Destination, session: aiohttp.ClientSession) -> Sender:
         case LokiDestination():
             return Loki(config, session)
         case OtlpDestination(protocol="grpc"):
+            # grpcio takes 8 MiB, which a daemon without such a destination need not spend.
+            from gateway.delivery.otlp_grpc import OtlpGrpc
+
             return OtlpGrpc(config)
         case OtlpDestination():
             return OtlpHttp(config, session)

@@ -10,7 +10,8 @@ import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway._engine import compress
-from gateway.config.models import ClientTls, NetworkDestination
+from gateway.config.models import NetworkDestination
+from gateway.config.tls import ClientTls
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
 from gateway.types import Lane

@@ -35,6 +35,8 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.enable_retries", 0),
+    # As over HTTP: where telemetry goes is the configuration's to say, not the environment's.
+    ("grpc.enable_http_proxy", 0),
     # A backend that comes back is noticed by the next attempt, whose pace our own backoff sets.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

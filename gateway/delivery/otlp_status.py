@@ -11,7 +11,7 @@ _RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 
 def rejected_items(response: bytes) -> int:
     """`partial_success.rejected_*` of an Export response; 0 if it is unset, or the response is not readable."""
-    return _integer(_message(response, 1), 1)
+    return max(0, _signed(_integer(_message(response, 1), 1)))
 
 
 def retry_delay_s(status: bytes) -> float | None:
@@ -19,8 +19,14 @@ def retry_delay_s(status: bytes) -> float | None:
     for number, detail in _fields(status):
         if number == 3 and isinstance(detail, bytes) and _message(detail, 1) == _RETRY_INFO:
             delay = _message(_message(detail, 2), 1)
-            return _integer(delay, 1) + _integer(delay, 2) / 1e9
+            return max(0.0, _signed(_integer(delay, 1)) + _signed(_integer(delay, 2)) / 1e9)
     return None
+
+
+def _signed(value: int) -> int:
+    """An int64 as the varint means it: negative ones are two's complement."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _message(message: bytes, wanted: int) -> bytes:

@@ -42,6 +42,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         try:
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, OverflowError):
+            # A date, or a zone, that no calendar has.
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -28,6 +28,8 @@ from gateway.types import Lane
 # Free pages and the tree itself take room beside the records; what is over the bound is refused before LMDB is full.
 _MAP_HEADROOM = 64 << 20
 _VERSION_KEY = b"format"
+# What waits is telemetry of all tenants: for nobody else on the machine.
+_FOLDER_MODE, _FILE_MODE = 0o700, 0o600
 
 
 class QueueError(Exception):
@@ -66,7 +68,12 @@ class DurableQueue:
         self._lock = _lock_folder(folder)
         try:
             self._env = lmdb.open(
-                str(folder), map_size=max_bytes + max_bytes // 4 + _MAP_HEADROOM, max_dbs=3, subdir=True, writemap=False
+                str(folder),
+                map_size=max_bytes + max_bytes // 4 + _MAP_HEADROOM,
+                max_dbs=3,
+                mode=_FILE_MODE,
+                subdir=True,
+                writemap=False,
             )
             self._records = self._env.open_db(b"records")
             self._quarantine = self._env.open_db(b"quarantine")
@@ -95,7 +102,13 @@ class DurableQueue:
         lanes: dict[Lane, Backlog] = {}
         with self._env.begin(db=self._records) as transaction:
             for raw_key, frame in transaction.cursor():
-                lane, sequence = parse_key(bytes(raw_key))
+                try:
+                    lane, sequence = parse_key(bytes(raw_key))
+                except CorruptRecordError as error:
+                    raise QueueError(
+                        f"the queue in {self.folder} holds a record of nobody ({error}); was it written by a newer "
+                        "version? Run that version, or name another queue.dir"
+                    ) from None
                 backlog = lanes.setdefault(lane, Backlog())
                 try:
                     items, opened_at = decode_items(frame)
@@ -164,7 +177,7 @@ class DurableQueue:
 
 def _lock_folder(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         lock = (folder / "gateway.lock").open("w")
     except OSError as error:
         raise QueueError(f"cannot write to the queue folder {folder}: {error.strerror}") from error

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +28,7 @@ _DRAIN_TIMEOUT_S = 15.0
 # The backends are gone for this part of the traffic, from this part on.
 _OUTAGE_FROM, _OUTAGE_SHARE = 0.3, 0.35
 _PLAIN_SNAPSHOTS = 3
+_LOG_WIDTH = 120
 
 
 def run(seconds: float, keep: bool) -> int:
@@ -33,8 +36,14 @@ def run(seconds: float, keep: bool) -> int:
     if importlib.util.find_spec("opentelemetry.sdk") is None:
         print("the demo sends with the OpenTelemetry SDK: pip install 'telemetry-gateway[demo]'", file=sys.stderr)
         return 2
-    console = Console(highlight=False)
-    console.print("starting a gateway, a stand-in for Prometheus, Loki and Jaeger, and three tenants …")
+    # Everything happens on loopback, whatever proxy the environment names; the processes of the demo inherit this.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1"
+    # Where there is no terminal, such as in CI, lines need not be as short as 80 columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH)
+    console.print("starting a gateway, a stand-in for Prometheus, Loki and Jaeger, and three tenants:")
+    console.print("  acme     sends all three signals; half of its traces are to be kept")
+    console.print(f"  globex   sends more than its quota of {GLOBEX_LOGS_PER_SECOND} log lines a second")
+    console.print("  initech  logs e-mail addresses and card numbers")
     with contextlib.suppress(KeyboardInterrupt):
         return asyncio.run(_demo(console, seconds, keep))
     return 1
@@ -50,12 +59,11 @@ async def _demo(console: Console, seconds: float, keep: bool) -> int:
             await sink.start()
             gateway = await start_gateway(Path(folder), sink.http_url, sink.grpc_url)
             console.print(
-                f"gateway on {gateway.grpc} (gRPC) and {gateway.http} (HTTP) · backends on {sink.http_url} · "
-                f"globex may send {GLOBEX_LOGS_PER_SECOND} log lines a second"
+                f"gateway on {gateway.grpc} (gRPC) and {gateway.http} (HTTP), backends on port {sink.http_port}"
             )
             planted = await _show(console, gateway, sink, seconds)
             ok = await _verdict(console, gateway, sink, planted)
-            _next_steps(console, gateway)
+            _next_steps(console, gateway if keep else None)
             if keep:
                 console.print("everything keeps running; Ctrl-C stops it")
                 await asyncio.Event().wait()
@@ -110,8 +118,8 @@ async def _outage(console: Console, gateway: DemoGateway, sink: "Sink", seconds:
             break
         await asyncio.sleep(0.1)
     console.print(
-        f"· the backends were gone for {seconds * _OUTAGE_SHARE:.1f} s: {queued:,} items waited on disk, "
-        f"and were delivered {time.monotonic() - back:.1f} s after they came back"
+        f"· backends gone for {seconds * _OUTAGE_SHARE:.1f} s: {queued:,} items waited on disk, "
+        f"delivered {time.monotonic() - back:.1f} s later"
     )
 
 
@@ -120,7 +128,7 @@ async def _watch(console: Console, gateway: DemoGateway, seconds: float) -> None
 
     ends = time.monotonic() + seconds
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=8) as live:
+        with Live(console=console, refresh_per_second=8, transient=True) as live:
             async for page in _pages(gateway, ends, 0.25):
                 live.update(table(page, f"{max(0.0, ends - time.monotonic()):.0f} s to go"))
     else:
@@ -156,7 +164,7 @@ async def _verdict(console: Console, gateway: DemoGateway, sink: "Sink", planted
     checks = [
         (
             unaccounted == 0,
-            f"{received:,} items in = {rejected:,} over quota + {sampled:,} sampled out + {accepted:,} accepted; "
+            f"{received:,} in = {rejected:,} refused + {sampled:,} sampled out + {accepted:,} accepted; "
             f"unaccounted {unaccounted}",
         ),
         (
@@ -166,7 +174,7 @@ async def _verdict(console: Console, gateway: DemoGateway, sink: "Sink", planted
         ),
         (planted > 0 and not leaks, f"{planted:,} planted e-mails and card numbers; {len(leaks)} reached a backend"),
         (not sink.received.violations, f"{len(sink.received.violations)} violations of the backends' protocols"),
-        (rejected > 0, f"globex was held to its quota: {rejected:,} log lines refused, each with the time to wait"),
+        (rejected > 0, f"globex held to its quota: {rejected:,} log lines refused, told when to come back"),
     ]
     for good, text in checks:
         console.print(f"{'✓' if good else '✗'} {text}", style="green" if good else "red")
@@ -174,15 +182,30 @@ async def _verdict(console: Console, gateway: DemoGateway, sink: "Sink", planted
         console.print(f"  {problem}", style="red", markup=False)
     if sample:
         console.print(f"  a line as it arrived: {sample.split('} ', 1)[-1]}", markup=False)
-    return all(good for good, _ in checks)
+    ok = all(good for good, _ in checks)
+    if ok:
+        console.print("✓ nothing was lost, nothing leaked", style="bold green")
+    else:
+        console.print("✗ the demo failed: what should hold and does not is marked ✗", style="bold red")
+    return ok
 
 
-def _next_steps(console: Console, gateway: DemoGateway) -> None:
-    header = quote(f"Bearer {gateway.keys['acme'].key}")
-    console.print("Next:  gateway init && gateway run -c gateway.yaml", markup=False)
-    console.print(
-        "An application of yours:  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317 "
-        f'OTEL_EXPORTER_OTLP_HEADERS="authorization={header}"',
-        markup=False,
-        soft_wrap=True,
-    )
+def _next_steps(console: Console, running: DemoGateway | None) -> None:
+    """What to try: an application of one's own on the gateway that is `running` on, or a gateway of one's own."""
+    if running is None:
+        gateway = _command()
+        console.print(f"Next:  {gateway} demo --keep   this, left running", markup=False)
+        console.print(f"       {gateway} init          a gateway of your own", markup=False)
+        return
+    header = quote(f"Bearer {running.keys['acme'].key}")
+    console.print("An application of yours, as tenant acme:", markup=False)
+    console.print(f"  export OTEL_EXPORTER_OTLP_ENDPOINT=http://{running.grpc}", markup=False, soft_wrap=True)
+    console.print(f'  export OTEL_EXPORTER_OTLP_HEADERS="authorization={header}"', markup=False, soft_wrap=True)
+
+
+def _command() -> str:
+    """How to call us again: `gateway` if that is on the path, or where it stands."""
+    ours = Path(sys.executable).with_name("gateway")
+    if shutil.which("gateway") is not None or not ours.exists():
+        return "gateway"
+    return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)

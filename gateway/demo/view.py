@@ -5,11 +5,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
+from rich import box
 from rich.table import Table
 
 COLUMNS = {
     "received": "gateway_received_items_total",
-    "over quota": "gateway_rejected_items_total",
+    "refused": "gateway_rejected_items_total",
     "sampled out": "gateway_sampled_out_items_total",
     "masked": "gateway_masked_values_total",
     "queued": "gateway_queued_items",
@@ -51,8 +52,15 @@ def scrape(admin: str, token: str) -> Page:
 
 
 def table(page: Page, title: str) -> Table:
-    """One row a tenant and signal that sent anything."""
-    out = Table(title=title, title_justify="left", title_style="bold")
+    """One row a tenant and signal that sent anything; fits into 80 columns."""
+    out = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     out.add_column("tenant")
     out.add_column("signal")
     for name in COLUMNS:

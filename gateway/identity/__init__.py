@@ -1,1 +1,1 @@
-"""Who is sending: API keys."""
+"""Who is sending: API keys, and tokens of OpenID Connect issuers."""

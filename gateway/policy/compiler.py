@@ -97,6 +97,8 @@ def _streams(quota: Quota) -> dict[str, Any] | None:
 def _identity(provider: IdentityProvider) -> dict[str, Any]:
     if provider.api_key is not None:
         return {"type": "api_key", "header": provider.api_key.header.lower(), "scheme": provider.api_key.scheme}
+    if provider.mtls is not None:
+        return {"type": "mtls", "tenant_from": provider.mtls.tenant_from, "pattern": provider.mtls.pattern}
     assert provider.anonymous is not None, "the model requires exactly one"  # noqa: S101
     return {"type": "anonymous", "tenant": provider.anonymous.tenant}
 

@@ -28,7 +28,7 @@ def run(host: str, http_port: int, grpc_port: int, store: Path | None, show: boo
                     line = {"kind": arrival.kind, "tenant": arrival.tenant, "line": arrival.line}
                     file.write(json.dumps({**line, "everything": arrival.everything}) + "\n")
                 if show:
-                    print(f"{arrival.tenant:12} {arrival.kind:6} {arrival.line}"[:_SHOWN_WIDTH])
+                    print(f"{arrival.tenant:12} {arrival.kind:9} {arrival.line}"[:_SHOWN_WIDTH])
             # Whoever follows the file or the pipe sees each request, and a kill loses none.
             if file is not None:
                 file.flush()

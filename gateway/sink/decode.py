@@ -3,7 +3,7 @@
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cramjam
@@ -64,34 +64,52 @@ def remote_write_1(body: bytes, header_tenant: str | None, received: Received) -
     for metadata in request.metadata:
         if not metadata.metric_family_name:
             received.complain("remote write: metadata without a name")
+        line = f"{metadata.metric_family_name} {metadata.help} {metadata.unit}"
+        received.keep(Arrival("metadata", header_tenant or "?", line, MessageToDict(metadata)))
     for series in request.timeseries:
         labels = [(label.name, label.value) for label in series.labels]
         exemplars = [[(label.name, label.value) for label in exemplar.labels] for exemplar in series.exemplars]
-        _series(labels, exemplars, [(s.value, s.timestamp) for s in series.samples], header_tenant, received)
+        _series(series, labels, exemplars, header_tenant, received)
 
 
-def remote_write_2(body: bytes, header_tenant: str | None, received: Received) -> tuple[int, int]:
-    """Returns how many samples and exemplars were written, for the answer's headers."""
+def remote_write_2(body: bytes, header_tenant: str | None, received: Received) -> tuple[int, int, int]:
+    """Returns how many samples, native histograms and exemplars were written, for the answer's headers."""
     request = remote_write_2_pb2.Request.FromString(body)
     if not request.symbols or request.symbols[0] != "":
         received.complain("remote write 2: symbols[0] is not empty")
-    samples = exemplar_count = 0
+    samples = histograms = exemplar_count = 0
+    read: set[int] = {0}
+
+    def pairs(references: Sequence[int]) -> list[tuple[str, str]]:
+        if len(references) % 2:
+            received.complain("remote write 2: a label's name has no value")
+        read.update(references)
+        names, values = references[::2], references[1::2]
+        return [(request.symbols[name], request.symbols[value]) for name, value in zip(names, values, strict=False)]
+
     for series in request.timeseries:
-        refs = list(series.labels_refs)
-        labels = [(request.symbols[refs[i]], request.symbols[refs[i + 1]]) for i in range(0, len(refs) - 1, 2)]
-        _series(labels, [], [(s.value, s.timestamp) for s in series.samples], header_tenant, received)
+        exemplars = [pairs(exemplar.labels_refs) for exemplar in series.exemplars]
+        about = series.metadata
+        read.update((about.help_ref, about.unit_ref))
+        text = (request.symbols[about.help_ref], request.symbols[about.unit_ref]) if request.symbols else ()
+        _series(series, pairs(series.labels_refs), [*exemplars, text], header_tenant, received)
         samples += len(series.samples)
+        histograms += len(series.histograms)
         exemplar_count += len(series.exemplars)
-    return samples, exemplar_count
+    if unread := [symbol for number, symbol in enumerate(request.symbols) if number not in read]:
+        # Nobody refers to them, but they have left the gateway.
+        received.keep(Arrival("metadata", header_tenant or "?", f"unused symbols {unread}", unread))
+    return samples, histograms, exemplar_count
 
 
 def _series(
+    series: Any,
     labels: list[tuple[str, str]],
-    exemplars: list[list[tuple[str, str]]],
-    samples: list[tuple[float, int]],
+    beside: Sequence[Any],
     header_tenant: str | None,
     received: Received,
 ) -> None:
+    """A series of either version; `beside` is the text of its exemplars and metadata."""
     names = [name for name, _ in labels]
     if names != sorted(set(names)):
         received.complain(f"remote write: labels are not sorted and unique: {names}")
@@ -100,13 +118,24 @@ def _series(
     if not all(value for _, value in labels):
         received.complain("remote write: a label is empty")
     by_name = dict(labels)
+    tenant = header_tenant or by_name.get("tenant", "?")
     shown = ", ".join(f"{name}={value!r}" for name, value in labels if name != "__name__")
-    for value, timestamp in samples:
-        if timestamp <= 0:
-            received.complain("remote write: a sample has no timestamp")
-        tenant = header_tenant or by_name.get("tenant", "?")
-        line = f"{by_name.get('__name__', '?')}{{{shown}}} {value:g} @{timestamp}"
-        received.add(Arrival("sample", tenant, line, (labels, exemplars)))
+    metric, everything = f"{by_name.get('__name__', '?')}{{{shown}}}", (labels, beside)
+    for sample in series.samples:
+        _require_time(sample, received)
+        received.add(Arrival("sample", tenant, f"{metric} {sample.value:g} @{sample.timestamp}", everything))
+    for histogram in series.histograms:
+        _require_time(histogram, received)
+        count = histogram.count_float or histogram.count_int
+        line = f"{metric} count={count:g} sum={histogram.sum:g} schema={histogram.schema} @{histogram.timestamp}"
+        received.add(Arrival("histogram", tenant, line, everything))
+    if not series.samples and not series.histograms:
+        received.keep(Arrival("metadata", tenant, f"{metric} exemplars and metadata only", everything))
+
+
+def _require_time(point: Any, received: Received) -> None:
+    if point.timestamp <= 0:
+        received.complain("remote write: a sample has no timestamp")
 
 
 def loki_push(body: bytes, header_tenant: str | None, received: Received) -> None:

@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["sample", "log", "span"]
+Kind = Literal["sample", "histogram", "log", "span", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One sample, log line or span, for people: a line of text, and all of it for searching."""
+    """One sample, native histogram, log line or span, for people: a line of text, and all of it for searching.
+
+    `metadata` is text that comes beside them, such as the help of a metric.
+    """
 
     kind: Kind
     tenant: str
@@ -30,6 +33,10 @@ class Received:
 
     def add(self, arrival: Arrival) -> None:
         self.counts[arrival.kind, arrival.tenant] += 1
+        self.keep(arrival)
+
+    def keep(self, arrival: Arrival) -> None:
+        """To be shown and searched, but not an item that a backend counts."""
         self.kept.append(arrival)
         while len(self.kept) > self.max_kept:
             self.kept.popleft()

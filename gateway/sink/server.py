@@ -104,10 +104,10 @@ class Sink:
         try:
             plain = decode.decompress("snappy", body)
             if "io.prometheus.write.v2.Request" in request.headers.get("Content-Type", ""):
-                samples, exemplars = decode.remote_write_2(plain, tenant, self.received)
+                samples, histograms, exemplars = decode.remote_write_2(plain, tenant, self.received)
                 headers = {
                     "X-Prometheus-Remote-Write-Samples-Written": str(samples),
-                    "X-Prometheus-Remote-Write-Histograms-Written": "0",
+                    "X-Prometheus-Remote-Write-Histograms-Written": str(histograms),
                     "X-Prometheus-Remote-Write-Exemplars-Written": str(exemplars),
                 }
                 self._count("remote_write_2")

@@ -17,7 +17,9 @@ from gateway.admin import auth
 from gateway.admin.app import AdminApp
 from gateway.admin.auth import FailureLimiter, Gatekeeper
 from gateway.admin.metrics import DaemonState
+from gateway.audit.audit import Audit
 from gateway.config.models import Admin
+from gateway.usage.usage import Sources, Usage
 from tests.support.certificates import Authority
 from tests.support.clients import basic, bearer, send_http
 from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway
@@ -308,15 +310,17 @@ def test_an_address_is_listened_to_again_after_the_window(monkeypatch: pytest.Mo
 
 
 async def test_readiness_names_the_part_that_is_not_ready() -> None:
-    async def reload() -> Any:
+    async def reload(_actor: str) -> Any:
         raise AssertionError("nobody asked")
 
     app = AdminApp(
         gatekeeper=Gatekeeper(Admin()),
         state=DaemonState("1"),
         checks=lambda: {"listening": True, "queue": False},
-        collector=lambda _tenant: None,  # type: ignore[arg-type, return-value]
+        collectors=lambda _tenant: (),
         reload=reload,
+        witness=Audit.open(None, lambda: 1),
+        usage=await Usage.open(None, Sources(bytes, dict)),
     )
     async with TestClient(TestServer(app.application())) as client:
         answer = await client.get("/-/ready")

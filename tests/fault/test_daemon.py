@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,18 +14,11 @@ import pytest
 import yaml
 
 from tests.support.clients import bearer, send_grpc, send_http
-from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256
+from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256, start_and_fail
 from tests.support.payloads import logs, traces
 from tests.support.processes import free_port, wait_until
 
 ACME = bearer("acme-key")
-
-
-def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
-    path = folder / "gateway.yaml"
-    path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 def lines(folder: Path, tenant: str = "acme") -> list[dict[str, Any]]:
@@ -222,11 +214,17 @@ def test_a_reload_says_each_time_what_changes_at_the_next_start_only(tmp_path: P
         config["admin"]["address"] = "127.0.0.1:9464"
         config["listen"]["http"] = "127.0.0.1:4318"
         config["queue"]["max_bytes"] = "128MiB"
+        config["log"] = {"level": "debug"}
         gateway.config_path.write_text(yaml.safe_dump(config))
         for _ in range(2):
             status, text = reload(gateway)
             assert status == 200
-            assert [line.split()[0] for line in text.splitlines()] == ["listen", "admin.address", "queue.max_bytes"]
+            assert [line.split()[0] for line in text.splitlines()] == [
+                "listen",
+                "admin.address",
+                "queue.max_bytes",
+                "log",
+            ]
         assert gateway.total("gateway_queue_capacity_bytes") == 256 << 20
         assert gateway.total("gateway_config_last_reload_successful") == 1
 

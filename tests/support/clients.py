@@ -70,17 +70,28 @@ def send_grpc(
     headers: Mapping[str, str] | None = None,
     compression: grpc.Compression | None = None,
     method: str | None = None,
+    channel: grpc.Channel | None = None,
 ) -> Answer:
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(gateway.grpc, options=options) as channel:
-        call = channel.unary_unary(method or METHODS[signal])
-        try:
-            body = call(payload, metadata=tuple((headers or {}).items()), compression=compression, timeout=20)
-        except grpc.RpcError as error:
-            metadata = dict(error.trailing_metadata() or ())
-            status = status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b""))
-            return Answer(error.code().name, error.details() or "", retry_delay_s(status), b"")
-        return Answer("OK", "", None, body)
+    if channel is None:
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        with grpc.insecure_channel(gateway.grpc, options=options) as fresh:
+            return send_grpc(
+                gateway,
+                payload,
+                signal=signal,
+                headers=headers,
+                compression=compression,
+                method=method,
+                channel=fresh,
+            )
+    call = channel.unary_unary(method or METHODS[signal])
+    try:
+        body = call(payload, metadata=tuple((headers or {}).items()), compression=compression, timeout=20)
+    except grpc.RpcError as error:
+        metadata = dict(error.trailing_metadata() or ())
+        status = status_pb2.Status.FromString(metadata.get("grpc-status-details-bin", b""))
+        return Answer(error.code().name, error.details() or "", retry_delay_s(status), b"")
+    return Answer("OK", "", None, body)
 
 
 @contextmanager

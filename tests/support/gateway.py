@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.audit.keys import generate
 from tests.support.processes import Process, wait_until
 
 ADMIN_TOKEN = "operator-token-of-the-tests"
@@ -93,6 +95,30 @@ def base_config(folder: Path) -> dict[str, Any]:
             "globex": {"api_keys": [{"id": "k1", "sha256": sha256("globex-key")}]},
         },
     }
+
+
+def accounted_config(folder: Path) -> dict[str, Any]:
+    """`base_config` with an audit trail and usage; the key is made if it is not there."""
+    key_file = folder / "audit.key"
+    if not key_file.exists():
+        generate(key_file)
+    return {
+        **base_config(folder),
+        "audit": {"dir": str(folder / "audit"), "key_file": str(key_file)},
+        "usage": {
+            "path": str(folder / "usage.db"),
+            "interval": "200ms",
+            "prices": {"traces": {"per_gb": 10, "per_million_items": 0.5}},
+        },
+    }
+
+
+def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
+    """`gateway run` with a configuration that it must refuse."""
+    path = folder / "gateway.yaml"
+    path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 @contextmanager

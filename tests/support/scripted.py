@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 
-from gateway.config.models import ServerTls
+from gateway.config.tls import ServerTls
 
 DROPPED = "the connection ends without an answer"
 SILENCE = "the connection stays open without an answer"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.config.schema import json_schema
+from tests.support.gateway import Gateway
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +126,7 @@ def test_warnings_fail_the_check_only_if_asked_to(tmp_path: Path, monkeypatch: p
     code, out, _ = command("check", "-c", "gateway.yaml")
     assert code == 0
     warning, verdict = out.splitlines()
-    assert warning.startswith("! gateway.yaml:8:1 admin: no credential is configured")
+    assert warning.startswith("! gateway.yaml:8:1 admin: its credential is empty")
     assert verdict == "✓ gateway.yaml: 1 tenants, 1 destinations"
     assert command("check", "-c", "gateway.yaml", "--deny-warnings")[0] == 2
     monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "a token")
@@ -179,6 +180,14 @@ def test_health_of_nobody_is_exit_code_1() -> None:
     assert (code, out) == (1, "")
     assert err.startswith("not ready: ")
     assert command("health", "--url", "nonsense")[0] == 1
+
+
+def test_health_asks_past_a_proxy(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request._opener", None)  # made once, from the environment of that moment
+    code, out, err = command("health", "--url", gateway.admin_url)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["ready"] is True
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

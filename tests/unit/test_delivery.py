@@ -14,11 +14,13 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from gateway.config.models import Config
+from gateway.delivery import courier
 from gateway.delivery.delivery import Delivery
-from gateway.delivery.outcome import retry_after_s
+from gateway.delivery.loki import Loki
+from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import Lane, LaneCounters, Signal
-from tests.support.scripted import scripted
+from tests.support.scripted import SILENCE, scripted
 
 LANE = Lane("acme", "backend", Signal.LOGS)
 
@@ -147,6 +149,56 @@ async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path
         assert backend.bodies == [b"\x01\x00x"] * 2
 
 
+@pytest.mark.parametrize("absurd", ["1e300", "99999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+async def test_an_absurd_pause_does_not_stall_a_lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absurd: str
+) -> None:
+    assert courier.LONGEST_PAUSE_S == 300, "docs/operations.md says so"
+    monkeypatch.setattr(courier, "LONGEST_PAUSE_S", 0.3)
+    async with scripted((503, {"Retry-After": absurd}), 204) as backend:
+        started = time.monotonic()
+        await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
+        assert 0.3 <= time.monotonic() - started < 2
+
+
+async def test_a_lane_whose_courier_failed_goes_on_although_nothing_more_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send, failures = Loki.send, [RuntimeError("a bug")]
+
+    async def send_with_a_bug(*arguments: Any) -> Outcome:
+        if failures:
+            raise failures.pop()
+        return await send(*arguments)
+
+    monkeypatch.setattr(Loki, "send", send_with_a_bug)
+    monkeypatch.setattr("gateway.delivery.delivery._RESTART_S", 0.05)
+    async with scripted() as backend:
+        counters = await deliver(
+            config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.queued == 0
+        )
+        assert counters.delivered == 10
+
+
+async def test_destinations_that_hang_leave_connections_for_the_others(tmp_path: Path) -> None:
+    tenants = [f"tenant-{number}" for number in range(courier.MAX_REQUESTS_PER_DESTINATION)]
+    async with scripted(*[SILENCE] * 10_000) as hanging, scripted() as backend:
+        settings = config(tmp_path, backend.url).model_dump(mode="json")
+        for number in range(8):
+            destination = {"type": "loki", "url": hanging.url, "timeout": "60s"}
+            settings["destinations"][f"hanging-{number}"] = destination
+        engine = SmallEngine()
+        delivery = await Delivery.open(Config.model_validate(settings), engine=engine)
+        await delivery.start()
+        for number in range(8):
+            for tenant in tenants:
+                engine.close_batch(Batch(len(engine.acked), b"x", tenant=tenant, destination=f"hanging-{number}"))
+        await until(lambda: len(hanging.bodies) == 8 * len(tenants))
+        engine.close_batch(Batch(9_999, b"x"))
+        await until(lambda: len(backend.bodies) == 1)
+        await delivery.drain(0.1)
+
+
 async def test_what_is_too_old_is_dropped_and_what_came_since_is_not(tmp_path: Path) -> None:
     async with scripted(503, 429, 503) as backend:
         batches = [Batch(1, b"old"), Batch(2, b"new", opened_at=time.time())]
@@ -223,6 +275,47 @@ async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Pa
         assert (counters.delivered, counters.dropped) == (20, {"http_400": 10})
 
 
+async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
+    engine = SmallEngine()
+    async with scripted(*[503] * 20) as backend:
+        settings = config(tmp_path, backend.url)
+        delivery = await Delivery.open(settings, engine=engine)
+        await delivery.start()
+        engine.close_batch(Batch(1, b"x"))
+        await until(lambda: len(backend.bodies) == 1)
+        changed = settings.model_dump(mode="json")
+        changed["destinations"]["backend"]["url"] = "https://127.0.0.1:9/push"
+        changed["destinations"]["backend"]["tls"] = {"ca_file": str(tmp_path / "gone.crt")}
+        with pytest.raises(FileNotFoundError):
+            await delivery.reconfigure(Config.model_validate(changed))
+        await until(lambda: delivery.counters()[LANE].delivered == 10)
+        await delivery.drain(1.0)
+
+
+async def test_a_machine_without_a_thread_to_spare_refuses_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, failures = DurableQueue.commit, [RuntimeError("can't start new thread")]
+
+    def commit_if_there_is_a_thread(*arguments: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return commit(*arguments)
+
+    monkeypatch.setattr(DurableQueue, "commit", commit_if_there_is_a_thread)
+    monkeypatch.setattr("gateway.delivery.delivery._COMMIT_RETRY_S", 0.01)
+    engine = SmallEngine()
+    async with scripted() as backend:
+        delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)
+        await delivery.start()
+        engine.close_batch(Batch(1, b"x"))
+        await until(lambda: engine.failed == [1])
+        engine.close_batch(Batch(2, b"x"))
+        await until(lambda: engine.acked == [2])
+        await until(lambda: engine.gates == ["the queue cannot be written", None])
+        await delivery.drain(1.0)
+
+
 async def test_a_full_queue_refuses_and_takes_again_when_there_is_room(tmp_path: Path) -> None:
     settings = config(tmp_path, "http://127.0.0.1:9/push", max_bytes="1MiB")
     engine = SmallEngine()
@@ -264,6 +357,27 @@ async def test_a_corrupt_record_is_set_aside_and_the_rest_goes_on(tmp_path: Path
         assert backend.bodies == [b"\x04\x0cbbbb"]
 
 
+def test_nobody_else_on_the_machine_reads_the_queue(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        DurableQueue(tmp_path / "queue", 1 << 20).close()
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "queue").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "queue" / "data.mdb").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_queue_with_records_of_nobody_is_refused_clearly(tmp_path: Path) -> None:
+    settings = config(tmp_path, "http://127.0.0.1:9/push")
+    DurableQueue(settings.queue.dir, 1 << 20).close()
+    environment = lmdb.open(str(settings.queue.dir), max_dbs=3, map_size=100 << 20)
+    with environment.begin(db=environment.open_db(b"records"), write=True) as transaction:
+        transaction.put(b"acme\0backend\0profiles\0" + bytes(8), b"?")
+    environment.close()
+    with pytest.raises(QueueError, match="holds a record of nobody"):
+        await Delivery.open(settings, engine=SmallEngine())
+
+
 def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
     DurableQueue(tmp_path / "queue", 1 << 20).close()
     environment = lmdb.open(str(tmp_path / "queue"), max_dbs=3, map_size=100 << 20)
@@ -276,7 +390,16 @@ def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("5", 5.0), ("1.5", 1.5), ("-1", 0.0), ("nonsense", None), ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0)],
+    [
+        ("5", 5.0),
+        ("1.5", 1.5),
+        ("-1", 0.0),
+        ("nonsense", None),
+        ("inf", None),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 2001 00:00:00 +99999999999999", None),
+        ("Mon, 01 Jan 2001 00:04900770600", None),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, expected: float | None) -> None:
     assert retry_after_s({"Retry-After": value}) == expected

@@ -3,14 +3,24 @@
 import re
 import subprocess
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.support.backends import binary
 from tests.support.clients import bearer, send_http
-from tests.support.gateway import ADMIN_TOKEN, Gateway
+from tests.support.gateway import ADMIN_TOKEN, Gateway, accounted_config, run_gateway
 from tests.support.payloads import traces
 
 DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """One with every section that has metrics."""
+    with run_gateway(tmp_path, accounted_config(tmp_path)) as running:
+        yield running
 
 
 def test_promtool_finds_nothing_and_every_metric_is_documented(gateway: Gateway) -> None:

@@ -141,13 +141,15 @@ def test_each_destination_gets_its_encoding() -> None:
 
 
 def test_the_rest_of_the_table_is_as_configured() -> None:
-    identity = [{"api_key": {"header": "X-Key"}}, {"anonymous": {"tenant": "acme"}}]
+    by_uri = {"tenant_from": "san_uri", "pattern": "spiffe://([^/]+)"}
+    identity = [{"api_key": {"header": "X-Key"}}, {"mtls": by_uri}, {"anonymous": {"tenant": "acme"}}]
     tenants = {"acme": {"api_keys": [{"id": "k", "sha256": "AB" * 32}]}}
     compiled = table(tenants, identity=identity, batch={"max_age": "1ms", "max_items": 5}, queue={"ack": "memory"})
     assert (compiled["generation"], compiled["ack"]) == (7, "memory")
     assert compiled["batch"] == {"max_bytes": 4 << 20, "max_items": 5, "max_age_ms": 1}
     assert compiled["identity"] == [
         {"type": "api_key", "header": "x-key", "scheme": None},
+        {"type": "mtls", **by_uri},
         {"type": "anonymous", "tenant": "acme"},
     ]
     assert compiled["tenants"][0]["api_keys"] == [{"id": "k", "sha256": "ab" * 32}]

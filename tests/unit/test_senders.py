@@ -17,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination, ServerTls
+from gateway.config.models import Destination
+from gateway.config.tls import ServerTls
 from gateway.delivery.destinations import Sender, open_sender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
 from gateway.types import Lane, Signal
@@ -137,6 +138,8 @@ GRPC_ANSWERS: list[tuple[Any, Outcome]] = [
     ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info()), Retry("grpc_resource_exhausted", 0.0)),
     ((grpc.StatusCode.RESOURCE_EXHAUSTED, b"not a status"), Refused("grpc_resource_exhausted")),
     ((grpc.StatusCode.INVALID_ARGUMENT, retry_info(3)), Refused("grpc_invalid_argument")),
+    ((grpc.StatusCode.UNAVAILABLE, retry_info(-3)), Retry("grpc_unavailable", 0.0)),
+    (rejected(-3), Delivered(0)),
 ]
 
 
@@ -214,6 +217,16 @@ async def test_a_grpc_request_is_as_the_configuration_says(
         assert backend.paths == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
         wanted = {"x-scope-orgid": "acme", "x-more": "1", "authorization": authorization}
         assert wanted.items() <= backend.headers[0].items()
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_no_proxy_of_the_environment_comes_between(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with {"http": scripted, "grpc": scripted_grpc}[protocol]() as backend:
+        assert await answer_of(backend, "otlp", Signal.TRACES, protocol=protocol, timeout="3s") == (Delivered(),)
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

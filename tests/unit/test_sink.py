@@ -26,6 +26,7 @@ from tests.support.processes import Process, free_port, wait_until
 NOW_MS, NOW_NS = 1_790_000_000_000, 1_790_000_000_000_000_000
 SNAPPY = {"content-encoding": "snappy"}
 PROTOBUF = {"content-type": "application/x-protobuf"}
+REMOTE_WRITE_2 = {"content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}
 JSON = {"content-type": "application/json"}
 
 
@@ -73,6 +74,39 @@ def remote_write_2(symbols: list[str], references: list[int]) -> bytes:
     return request.SerializeToString()
 
 
+# Where a secret can stand in remote write: every place that holds text.
+HIDING_1 = ["label name", "label value", "exemplar", "exemplar of no sample", "help", "unit", "family"]
+HIDING_2 = ["label value", "exemplar", "exemplar of no sample", "help", "unit", "unused symbol"]
+
+
+def hiding_1(place: str) -> bytes:
+    def text(here: str, otherwise: str = "x") -> str:
+        return "a needle" if here == place else otherwise
+
+    request = remote_write_1_pb2.WriteRequest()
+    request.metadata.add(metric_family_name=text("family"), help=text("help"), unit=text("unit"))
+    series = request.timeseries.add()
+    series.labels.add(name="__name__", value="up")
+    series.labels.add(name=text("label name"), value=text("label value"))
+    if place != "exemplar of no sample":
+        series.samples.add(value=1, timestamp=NOW_MS)
+    series.exemplars.add(value=1, timestamp=NOW_MS).labels.add(
+        name="trace_id", value="a needle" if "exemplar" in place else "x"
+    )
+    return request.SerializeToString()
+
+
+def hiding_2(place: str) -> bytes:
+    symbols = ["", "__name__", "up", "a", "x", "a needle"]
+    request = remote_write_2_pb2.Request(symbols=symbols)
+    series = request.timeseries.add(labels_refs=[1, 2, 3, 5 if place == "label value" else 4])
+    if place != "exemplar of no sample":
+        series.samples.add(value=1, timestamp=NOW_MS)
+    series.exemplars.add(value=1, timestamp=NOW_MS, labels_refs=[3, 5 if "exemplar" in place else 4])
+    series.metadata.help_ref, series.metadata.unit_ref = 5 if place == "help" else 4, 5 if place == "unit" else 4
+    return request.SerializeToString()
+
+
 def loki(labels: str, *offsets_ns: int) -> bytes:
     request = loki_push_pb2.PushRequest()
     stream = request.streams.add(labels=labels)
@@ -106,6 +140,42 @@ async def test_remote_write_2_is_decoded_and_answered_with_what_was_written() ->
         assert answer["X-Prometheus-Remote-Write-Exemplars-Written"] == "1"
         assert only(sink.received) == ("sample", "a", f"up{{job='shop'}} 2 @{NOW_MS}")
         assert sink.received.requests == {"remote_write_2": 1}
+
+
+@pytest.mark.parametrize("schema", [3, -53])
+async def test_native_histograms_are_counted_in_both_versions(schema: int) -> None:
+    one, two = remote_write_1_pb2.WriteRequest(), remote_write_2_pb2.Request(symbols=["", "__name__", "latency"])
+    first, second = one.timeseries.add(), two.timeseries.add(labels_refs=[1, 2])
+    first.labels.add(name="__name__", value="latency")
+    for series in (first, second):
+        series.histograms.add(count_int=7, sum=2.5, schema=schema, timestamp=NOW_MS, positive_deltas=[1, -1])
+        series.histograms.add(count_float=7, sum=2.5, schema=schema, timestamp=NOW_MS)
+    for request, content_type in ((one, {}), (two, REMOTE_WRITE_2)):
+        async with running_sink() as sink:
+            body = snappy(request.SerializeToString())
+            status, answer = await post(sink, "/api/v1/write", body, {**content_type, "X-Scope-OrgID": "acme"})
+            assert status == 204
+            assert sink.received.counts == {("histogram", "acme"): 2}
+            assert {a.line for a in sink.received.kept} == {f"latency{{}} count=7 sum=2.5 schema={schema} @{NOW_MS}"}
+            assert not sink.received.violations
+    assert answer["X-Prometheus-Remote-Write-Histograms-Written"] == "2"
+    assert answer["X-Prometheus-Remote-Write-Samples-Written"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        *(pytest.param(hiding_1(place), {}, id=f"1-{place}") for place in HIDING_1),
+        *(pytest.param(hiding_2(place), REMOTE_WRITE_2, id=f"2-{place}") for place in HIDING_2),
+    ],
+)
+async def test_a_planted_secret_is_found_wherever_remote_write_holds_text(
+    body: bytes, content_type: dict[str, str]
+) -> None:
+    async with running_sink() as sink:
+        assert (await post(sink, "/api/v1/write", snappy(body), {**SNAPPY, **content_type}))[0] == 204
+        assert sink.received.places("needle")
+        assert sum(sink.received.counts.values()) <= 1, "text beside samples is searched, not counted"
 
 
 async def test_loki_is_decoded() -> None:
@@ -170,6 +240,17 @@ VIOLATIONS = {
     "twice": (remote_write_1(("__name__", "up"), ("a", "1"), ("a", "2")), "labels are not sorted and unique"),
     "nameless": (remote_write_1(("job", "shop")), "a series has no __name__"),
     "empty": (remote_write_1(("__name__", "up"), ("job", "")), "a label is empty"),
+    "timeless histogram": (
+        remote_write_1_pb2.WriteRequest(
+            timeseries=[
+                remote_write_1_pb2.TimeSeries(
+                    labels=[remote_write_1_pb2.Label(name="__name__", value="up")],
+                    histograms=[remote_write_1_pb2.Histogram(count_int=1)],
+                )
+            ]
+        ).SerializeToString(),
+        "a sample has no timestamp",
+    ),
     "timeless": (remote_write_1(("__name__", "up"), timestamp=0), "a sample has no timestamp"),
 }
 
@@ -242,7 +323,7 @@ def test_what_arrives_is_shown_and_stored_at_once_and_survives_kill_9(tmp_path: 
         body = logs(body="hello", tenant="acme").SerializeToString()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/logs", body, PROTOBUF)
         urllib.request.urlopen(request, timeout=5).close()
-        wait_until(lambda: "acme         log    INFO hello" in process.output(), "the line", 5)
+        wait_until(lambda: "acme         log       INFO hello" in process.output(), "the line", 5)
     finally:
         process.kill()
     stored = json.loads(store.read_text())

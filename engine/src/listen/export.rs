@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::answer::{Accepted, Refusal};
 use super::body::{decompress, receive, BodyError, Compression};
+use super::peer::Peer;
 use super::Shared;
 use crate::admit::inflight::Reservation;
 use crate::generation::{Generation, SignalRules, Tenant};
@@ -33,6 +35,7 @@ pub(super) enum Framing {
 /// Takes a request in and says how to answer it.
 pub(super) async fn export(
     shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
     signal: Signal,
     headers: &HeaderMap,
     body: &mut Incoming,
@@ -40,7 +43,7 @@ pub(super) async fn export(
     compression: Option<Compression>,
 ) -> Result<Accepted, Refusal> {
     let generation = shared.generation.load_full();
-    let tenant = identify(shared, &generation, headers)?;
+    let tenant = identify(shared, &generation, headers, peer)?;
     let rules = may_send(shared, tenant, signal)?;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
 
@@ -94,8 +97,17 @@ pub(super) async fn export(
     Ok(warning.map_or(accepted, Accepted::warning))
 }
 
-fn identify<'a>(shared: &Shared, generation: &'a Generation, headers: &HeaderMap) -> Result<&'a Tenant, Refusal> {
-    let (counter, message) = match generation.identity.identify(headers) {
+fn identify<'a>(
+    shared: &Shared,
+    generation: &'a Generation,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<&'a Tenant, Refusal> {
+    let identified = peer
+        .check(SystemTime::now())
+        .map_or_else(Identified::Certificate, |()| generation.identity.identify(headers, peer));
+    let (counter, message) = match identified {
+        Identified::Certificate(refusal) => (&shared.stats.certificate_refusals[refusal as usize], refusal.message()),
         Identified::Tenant(index) => match generation.tenants.get(index) {
             Some(tenant) => return Ok(tenant),
             None => (&shared.stats.unknown_credential, "the credential is unknown"),

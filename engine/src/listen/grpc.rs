@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::answer::{grpc_frame, grpc_message, Refusal, GRPC_STATUS};
 use super::body::{AnswerBody, Compression};
 use super::export::{export, Framing};
+use super::peer::Peer;
 use super::{Protocol, Shared};
 use crate::otlp::wire::Reader;
 use crate::otlp::Signal;
@@ -36,7 +37,7 @@ const SERVICE_UNKNOWN: &[u8] = &[0x08, 3];
 /// A HealthCheckRequest holds one service name.
 const MAX_HEALTH_REQUEST: usize = 1024;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     if !is_grpc(head.headers.get(CONTENT_TYPE)) {
@@ -55,7 +56,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
     };
     let encoding = head.headers.get("grpc-encoding").map_or(&b""[..], HeaderValue::as_bytes);
     let compression = Compression::parse(encoding);
-    let result = export(shared, signal, &head.headers, &mut body, Framing::Grpc, compression).await;
+    let result = export(shared, peer, signal, &head.headers, &mut body, Framing::Grpc, compression).await;
     shared.stats.observe(Protocol::Grpc, signal, &result, started.elapsed());
     match result {
         Ok(accepted) => accepted.over_grpc(),

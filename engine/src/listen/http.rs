@@ -10,10 +10,11 @@ use hyper::body::Incoming;
 use super::answer::{Format, Refusal};
 use super::body::{discard, AnswerBody, Compression};
 use super::export::{export, Framing};
+use super::peer::Peer;
 use super::{Protocol, Shared};
 use crate::otlp::Signal;
 
-pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {
     let started = Instant::now();
     let (head, mut body) = request.into_parts();
     let format = head.headers.get(CONTENT_TYPE).and_then(parse_format);
@@ -39,7 +40,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> 
                 Format::Protobuf => Framing::Protobuf,
                 Format::Json => Framing::Json,
             };
-            export(shared, signal, &head.headers, &mut body, framing, Compression::parse(encoding)).await
+            export(shared, peer, signal, &head.headers, &mut body, framing, Compression::parse(encoding)).await
         }
     };
     if result.is_err() && head.version < Version::HTTP_2 {

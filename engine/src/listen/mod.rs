@@ -5,7 +5,9 @@ pub mod body;
 mod connection;
 mod export;
 mod grpc;
+pub mod handshake;
 mod http;
+pub mod peer;
 pub mod stats;
 pub mod tls;
 
@@ -19,7 +21,9 @@ use tokio::sync::watch;
 use crate::admit::inflight::Inflight;
 use crate::batch::Batches;
 use crate::generation::{Generation, TenantStates};
+use handshake::HandshakeFailures;
 use stats::RequestStats;
+use tls::TlsContext;
 
 pub use connection::serve;
 
@@ -65,6 +69,10 @@ pub struct Shared {
     pub draining: watch::Sender<bool>,
     pub connections: [AtomicU64; 2],
     pub refused_connections: AtomicU64,
+    /// By protocol; `None` is clear text. New handshakes take what is here, older connections look whether it still
+    /// trusts their certificate.
+    pub tls: [watch::Sender<Option<Arc<TlsContext>>>; 2],
+    pub handshake_failures: HandshakeFailures,
     pub active_requests: AtomicU64,
     /// Start of the monotonic clock that token buckets count on.
     pub epoch: Instant,

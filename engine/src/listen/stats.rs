@@ -1,5 +1,6 @@
 //! Counters of requests: how many, how answered, how long they took.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde::Serialize;
 
 use super::answer::{Accepted, Code, Refusal};
 use super::Protocol;
+use crate::identify::certificate::CertificateRefusal;
 use crate::otlp::Signal;
 
 /// Upper bounds of the duration histogram, in seconds.
@@ -25,6 +27,7 @@ pub struct RequestStats {
     cells: [[[Cell; Code::ALL.len()]; 3]; 2],
     pub no_credential: AtomicU64,
     pub unknown_credential: AtomicU64,
+    pub certificate_refusals: [AtomicU64; CertificateRefusal::ALL.len()],
 }
 
 /// One series of the snapshot.
@@ -48,6 +51,15 @@ impl RequestStats {
         let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
         cell.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         cell.sum_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Refused identities by reason.
+    pub fn unauthenticated(&self) -> BTreeMap<&'static str, u64> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let certificates = CertificateRefusal::ALL.iter().zip(&self.certificate_refusals);
+        let credentials =
+            [("no_credential", read(&self.no_credential)), ("unknown_credential", read(&self.unknown_credential))];
+        certificates.map(|(refusal, counter)| (refusal.reason(), read(counter))).chain(credentials).collect()
     }
 
     /// Every series that has counted something.

@@ -360,7 +360,7 @@ mod tests {
         ) {
             let mut shard = Shard::default();
             let mut model: HashMap<u64, u32> = HashMap::new();
-            let crowded = |number: u64| Fingerprint::new((number % 8) << 32 | number % 3 * 7 + 13);
+            let crowded = |number: u64| Fingerprint::new(((number % 8) << 32) + number % 3 * 7 + 13);
             for (step, (number, comes)) in steps.into_iter().enumerate() {
                 let fingerprint = crowded(number);
                 if comes && !model.contains_key(&fingerprint.get()) {

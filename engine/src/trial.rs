@@ -1,0 +1,57 @@
+//! One request through chosen stages, to see what they make of it: nothing is counted, batched or delivered.
+
+use crate::generation::{Generation, Tenant};
+use crate::mask::{check_and_mask, MaskCounts};
+use crate::otlp::edit::EditList;
+use crate::otlp::Signal;
+use crate::pipeline;
+use crate::resource;
+use crate::sample::sample;
+
+/// Takes an uncompressed protobuf `Export*ServiceRequest` of `tenant` through `stages`, in the order given: `mask`,
+/// `relabel`, `sample`, or the name of one of the tenant's destinations, whose wire format then comes out.
+///
+/// The error says which stage it was and what is wrong.
+pub fn trial(
+    generation: &Generation,
+    tenant: &str,
+    signal: Signal,
+    request: &[u8],
+    stages: &[String],
+) -> Result<Vec<u8>, String> {
+    let known = generation.tenants.iter().find(|known| *known.state.id == *tenant);
+    let tenant = known.ok_or_else(|| format!("there is no tenant {tenant}"))?;
+    let mut payload = request.to_vec();
+    for stage in stages {
+        payload = pass(tenant, signal, &payload, stage).map_err(|error| format!("{stage}: {error}"))?;
+    }
+    Ok(payload)
+}
+
+fn pass(tenant: &Tenant, signal: Signal, request: &[u8], stage: &str) -> Result<Vec<u8>, String> {
+    let rules = tenant.rules(signal).ok_or_else(|| format!("the tenant may not send {}", signal.name()))?;
+    let id = &tenant.state.id;
+    let mut edits = EditList::default();
+    match stage {
+        "mask" => check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut MaskCounts::default())
+            .map_err(|error| error.to_string())?,
+        "relabel" => {
+            resource::rewrite(signal, request, id, &rules.resource_rules, &mut edits)
+                .map_err(|error| error.to_string())?;
+        }
+        "sample" => {
+            if let Some(sampler) = &rules.sampler {
+                sample(request, sampler, &mut edits).map_err(|error| error.to_string())?;
+            }
+        }
+        destination => {
+            let route = tenant.routes(signal).iter().find(|route| *route.outlet.destination == *destination);
+            let encoder = &route.ok_or("there is no such stage, nor a destination of that name")?.encoder;
+            let mut payload = Vec::new();
+            pipeline::encode(encoder, signal, rules, id, None, request, &mut payload)
+                .map_err(|error| error.to_string())?;
+            return Ok(payload);
+        }
+    }
+    Ok(edits.apply(request).into_owned())
+}

@@ -1,0 +1,1 @@
+"""Usage of each tenant, signal and day: counted, kept, priced, shown (docs/usage.md)."""

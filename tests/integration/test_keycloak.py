@@ -1,0 +1,154 @@
+"""Tokens of a real Keycloak, from its realms to tenants."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.config.models import Oidc
+from gateway.identity.oidc import OidcVerifier
+from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdict
+from tests.support.keycloak import AUDIENCE, TENANT_OF_REALM, Keycloak
+
+# Keycloak needs half a minute to start, and more where many things run at once.
+pytestmark = pytest.mark.timeout(400)
+
+REALM = "acme-realm"
+
+
+@asynccontextmanager
+async def verifying(keycloak: Keycloak, **changes: Any) -> AsyncIterator[OidcVerifier]:
+    """Both realms, as a gateway would be configured."""
+    verifier = OidcVerifier()
+    await verifier.reconfigure(
+        [
+            Oidc(**{"issuer": keycloak.issuer(realm), "audience": AUDIENCE, "timeout": 20, **changes})
+            for realm in TENANT_OF_REALM
+        ]
+    )
+    try:
+        yield verifier
+    finally:
+        await verifier.close()
+
+
+async def token(keycloak: Keycloak, realm: str = REALM, client: str = "agent") -> str:
+    return await asyncio.to_thread(keycloak.token, realm, client)
+
+
+async def verdict(keycloak: Keycloak, client: str, **changes: Any) -> Verdict:
+    async with verifying(keycloak, **changes) as verifier:
+        return await verifier.verify(await token(keycloak, client=client))
+
+
+async def refusal(keycloak: Keycloak, client: str, **changes: Any) -> RefusalReason:
+    with pytest.raises(Refused) as caught:
+        await verdict(keycloak, client, **changes)
+    return caught.value.reason
+
+
+async def test_tokens_of_two_realms_are_of_their_tenants(keycloak: Keycloak) -> None:
+    async with verifying(keycloak) as verifier:
+        for realm, tenant in TENANT_OF_REALM.items():
+            found = await verifier.verify(await token(keycloak, realm))
+            assert found.tenant == tenant
+            assert found.signals is None
+            assert found.subject
+
+
+async def test_a_token_of_one_realm_is_nothing_where_only_the_other_is_configured(keycloak: Keycloak) -> None:
+    verifier = OidcVerifier()
+    await verifier.reconfigure([Oidc(issuer=keycloak.issuer("globex-realm"), audience=AUDIENCE)])
+    with pytest.raises(Refused) as caught:
+        await verifier.verify(await token(keycloak, REALM))
+    await verifier.close()
+    assert caught.value.reason is RefusalReason.UNKNOWN_ISSUER
+
+
+@pytest.mark.parametrize("client", ["agent-ps256", "agent-es384", "agent-eddsa"])
+async def test_whatever_keycloak_signs_with_a_private_key_is_verified(keycloak: Keycloak, client: str) -> None:
+    assert (await verdict(keycloak, client)).tenant == "acme"
+
+
+async def test_a_token_signed_with_a_secret_is_refused(keycloak: Keycloak) -> None:
+    assert await refusal(keycloak, "agent-hs256") is RefusalReason.ALGORITHM_NOT_ALLOWED
+
+
+async def test_a_token_for_another_audience_is_refused(keycloak: Keycloak) -> None:
+    assert await refusal(keycloak, "for-another-audience") is RefusalReason.WRONG_AUDIENCE
+
+
+async def test_an_expired_token_is_refused(keycloak: Keycloak) -> None:
+    async with verifying(keycloak, leeway=0) as verifier:
+        short = await token(keycloak, client="short-lived")
+        await asyncio.sleep(2)
+        with pytest.raises(Refused) as caught:
+            await verifier.verify(short)
+        assert caught.value.reason is RefusalReason.EXPIRED
+
+
+GROUPS = {"tenant_claim": "groups", "tenant_pattern": "/tenants/([^/]+)"}
+
+
+async def test_a_group_can_be_the_tenant(keycloak: Keycloak) -> None:
+    assert (await verdict(keycloak, "in-a-group", **GROUPS)).tenant == "acme"
+    assert await refusal(keycloak, "in-two-groups", **GROUPS) is RefusalReason.AMBIGUOUS_TENANT
+    assert await refusal(keycloak, "agent", **GROUPS) is RefusalReason.NO_TENANT_CLAIM
+    assert await refusal(keycloak, "in-a-group", tenant_claim="groups") is RefusalReason.AMBIGUOUS_TENANT
+
+
+async def test_scopes_decide_the_signals(keycloak: Keycloak) -> None:
+    scopes = {"traces": "email", "logs": "otlp.logs"}
+    assert (await verdict(keycloak, "agent", scopes=scopes)).signals == {"traces"}
+
+
+async def test_a_rotation_refuses_nobody_until_the_old_key_is_gone(keycloak: Keycloak) -> None:
+    async with verifying(keycloak) as verifier:
+        before = await token(keycloak)
+        await verifier.verify(before)
+        for _ in range(2):
+            await asyncio.to_thread(keycloak.rotate_keys, REALM)
+            after = await asyncio.gather(*(token(keycloak) for _ in range(10)))
+            verdicts = await asyncio.gather(*map(verifier.verify, [before, *after]))
+            assert {found.tenant for found in verdicts} == {"acme"}
+        await asyncio.to_thread(keycloak.drop_old_keys, REALM)
+        assert (await verifier.verify(after[0])).tenant == "acme"
+    # What knows nothing of the old key takes the new one only.
+    async with verifying(keycloak) as fresh:
+        assert (await fresh.verify(after[0])).tenant == "acme"
+        with pytest.raises(Refused) as caught:
+            await fresh.verify(before)
+        assert caught.value.reason is RefusalReason.UNKNOWN_KEY
+
+
+async def test_known_keys_live_on_while_keycloak_hangs(keycloak: Keycloak) -> None:
+    async with verifying(keycloak, timeout=20) as verifier:
+        known = [await token(keycloak) for _ in range(2)]
+        await verifier.verify(known[0])
+        with keycloak.frozen():
+            assert (await verifier.verify(known[1])).tenant == "acme"
+    with keycloak.frozen():
+        async with verifying(keycloak, timeout=0.5) as fresh:
+            with pytest.raises(Unavailable, match="no answer"):
+                await fresh.verify(known[0])
+
+
+async def test_known_keys_live_on_while_keycloak_is_stopped(keycloak: Keycloak) -> None:
+    async with verifying(keycloak) as verifier, verifying(keycloak) as of_the_other_realm:
+        known = [await token(keycloak) for _ in range(2)]
+        other = await token(keycloak, "globex-realm")
+        await verifier.verify(known[0])
+        await asyncio.to_thread(keycloak.rotate_keys, REALM)
+        signed_with_a_new_key = await token(keycloak)
+        with keycloak.stopped():
+            assert (await verifier.verify(known[1])).tenant == "acme"
+            with pytest.raises(Unavailable) as caught:
+                await verifier.verify(signed_with_a_new_key)
+            assert caught.value.retry_after_s >= 1
+            async with verifying(keycloak) as fresh:
+                with pytest.raises(Unavailable):
+                    await fresh.verify(known[0])
+        assert (await verifier.verify(signed_with_a_new_key)).tenant == "acme"
+        assert (await of_the_other_realm.verify(other)).tenant == "globex"

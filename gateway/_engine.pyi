@@ -96,6 +96,19 @@ class Engine:
     def gate(self, tenant: str | None, reason: str | None) -> None:
         """Refuse new requests of `tenant` (None: of everybody) as UNAVAILABLE for `reason`, or admit again (None)."""
 
+    def start_period(self, period: str, *, ends_in_s: float) -> None:
+        """A `day` or `month` of the volume quotas has begun, of which nothing is used, and ends in `ends_in_s`.
+
+        Raises ValueError for another period.
+        """
+
+    def set_volume(self, tenant: str, signal: str, *, day_bytes: int, month_bytes: int) -> None:
+        """What a tenant used in the present periods before this engine counted; call it after `start_period`. What the
+        engine has counted itself comes on top, so nothing that arrives meanwhile is lost.
+
+        Raises ValueError for an unknown signal.
+        """
+
     def trial(
         self, tenant: str, signal: Literal["traces", "metrics", "logs"], request: bytes, stages: Sequence[str]
     ) -> bytes:

@@ -28,6 +28,7 @@ from gateway.config.problems import ConfigError
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.policy.compiler import compile_table
+from gateway.policy.periods import Periods
 from gateway.state import SeriesState
 from gateway.tls_files import TlsFiles, TlsMaterial, read
 from gateway.types import UsageError
@@ -92,7 +93,10 @@ class Daemon:
         except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
+        periods = Periods(self.engine.start_period)
+        periods.update()
         self.apply(self.config)
+        keeping_periods = asyncio.create_task(self.keep_periods(periods))
         await self.series.start()
         await self.delivery.start()
         try:
@@ -107,6 +111,7 @@ class Daemon:
         self.audit.started(self.state.version, self.config)
         await self.stopped.wait()
         await self.drain()
+        keeping_periods.cancel()
         await runner.cleanup()
         await self.usage.close()
         self.audit.stopped(self.stop_reason)
@@ -167,6 +172,11 @@ class Daemon:
         systemd.notify("READY=1")
 
     # While it runs.
+
+    async def keep_periods(self, periods: Periods) -> None:
+        """Volume quotas begin anew with each UTC day and month."""
+        while True:
+            await asyncio.sleep(periods.update())
 
     def readiness(self) -> dict[str, bool]:
         return {

@@ -5,7 +5,7 @@ use std::net::TcpListener as StdListener;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
@@ -14,8 +14,11 @@ use tokio::sync::watch;
 
 use crate::admit::inflight::Inflight;
 use crate::admit::series::{self, ActiveSnapshot};
+use crate::admit::usage::{self, Downsampling, QuotaUse};
+use crate::admit::volume::{Period, Periods};
 use crate::batch::{lock, Batches, Closed};
 use crate::generation::{Generation, TenantStates};
+use crate::identify::tokens::{TokenCounts, Tokens};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
 use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
@@ -42,8 +45,10 @@ impl Engine {
             states: TenantStates::default(),
             batches: Batches::new()?,
             inflight: Arc::new(Inflight::new(max_inflight_bytes)),
+            periods: Periods::default(),
             gate: ArcSwapOption::empty(),
             stats: RequestStats::default(),
+            tokens: Tokens::new()?,
             draining: watch::Sender::new(false),
             connections: [AtomicU64::new(0), AtomicU64::new(0)],
             refused_connections: AtomicU64::new(0),
@@ -76,8 +81,9 @@ impl Engine {
     pub fn apply(&self, table: &[u8]) -> Result<(), String> {
         let table: Table = serde_json::from_slice(table).map_err(|error| error.to_string())?;
         let generation = Generation::compile(&table, &self.shared.states)?;
-        generation.update_budgets();
+        generation.update_budgets(self.shared.now_ns());
         self.shared.batches.configure(table.ack, table.batch);
+        self.shared.tokens.configure(table.tokens);
         self.shared.generation.store(Arc::new(generation));
         // Requests that waited for a commit of the old `ack` must not wait for a batch to grow old.
         self.shared.batches.flush();
@@ -109,6 +115,21 @@ impl Engine {
         self.shared.batches.event_fd()
     }
 
+    pub fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// Who was refused since the last call: reason, address and transport.
+    pub fn refused_peers(&self) -> Vec<(&'static str, String, &'static str)> {
+        let refused = self.shared.stats.take_refused().into_iter();
+        refused.map(|peer| (peer.refusal.reason(), peer.address.to_string(), peer.protocol.name())).collect()
+    }
+
+    /// Tenant and id of each key that this generation saw for the first time since the last call.
+    pub fn newly_used_keys(&self) -> Vec<(String, String)> {
+        self.shared.generation.load().identity.newly_used_keys()
+    }
+
     pub fn drain(&self) -> Vec<Closed> {
         self.shared.batches.drain()
     }
@@ -128,6 +149,21 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A new day or month has begun: nothing of its volume is used yet, and it ends so many seconds from now.
+    pub fn start_period(&self, period: Period, ends_in_s: f64) {
+        let ends_in = Duration::try_from_secs_f64(ends_in_s).unwrap_or(Duration::ZERO);
+        let ends_at = self.shared.now_ns().saturating_add(u64::try_from(ends_in.as_nanos()).unwrap_or(u64::MAX));
+        self.shared.periods.set_end(period, ends_at);
+        for state in self.shared.states.all() {
+            state.volume.start(period);
+        }
+    }
+
+    /// What a tenant used in the present periods before this engine counted.
+    pub fn set_volume(&self, tenant: &str, signal: Signal, day_bytes: u64, month_bytes: u64) {
+        self.shared.states.get(tenant).volume.set_before(signal, day_bytes, month_bytes);
     }
 
     /// What chosen stages make of a request (see [`trial`]).
@@ -176,11 +212,15 @@ impl Engine {
         let shared = &self.shared;
         let mut intake = Vec::new();
         let mut outlets = Vec::new();
+        let mut quotas = Vec::new();
+        let mut downsampling = Vec::new();
+        let now_ns = shared.now_ns();
         let mut active = Vec::new();
         for state in shared.states.all() {
             for signal in Signal::ALL {
                 intake.extend(state.intake[signal.index()].snapshot(&state.id, signal));
             }
+            usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
             active.extend(state.active.snapshot(&state.id));
             for outlet in state.outlets() {
                 outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
@@ -199,9 +239,12 @@ impl Engine {
             handed_out_batches: shared.batches.handed_out(),
             intake,
             outlets,
+            quotas,
+            downsampling,
             active,
             requests: shared.stats.snapshot(),
             unauthenticated_requests: shared.stats.unauthenticated(),
+            tokens: shared.tokens.counts(),
             tls_handshake_failures: shared.handshake_failures.snapshot().collect(),
         };
         // Numbers and strings always serialise; an empty object would still be JSON.
@@ -226,9 +269,12 @@ struct Snapshot {
     handed_out_batches: usize,
     intake: Vec<IntakeSnapshot>,
     outlets: Vec<OutletSnapshot>,
+    quotas: Vec<QuotaUse>,
+    downsampling: Vec<Downsampling>,
     active: Vec<ActiveSnapshot>,
     requests: Vec<RequestSeries>,
     unauthenticated_requests: BTreeMap<&'static str, u64>,
+    tokens: TokenCounts,
     tls_handshake_failures: BTreeMap<&'static str, u64>,
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use std::sync::Mutex;
 
+use crate::admit::inflight::Inflight;
 use crate::admit::series::ActiveState;
+use crate::admit::volume::Volume;
 use crate::admit::Budget;
 use crate::batch::{lock, Outlet};
 use crate::encode::loki::LokiEncoder;
@@ -15,7 +17,9 @@ use crate::identify::Identity;
 use crate::ledger::IntakeCell;
 use crate::mask::Masker;
 use crate::otlp::Signal;
-use crate::policy::{Ack, Claims, Encoding, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table};
+use crate::policy::{
+    Ack, Claims, Encoding, OverLimit, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table, VolumeLimits,
+};
 use crate::relabel::Rules;
 use crate::sample::RatioSampler;
 
@@ -65,6 +69,7 @@ pub struct SignalRules {
 struct TenantRules {
     signals: [Option<SignalRules>; 3],
     claims: Claims,
+    volume: VolumeLimits,
 }
 
 /// One way out: a destination's encoder and the open batch that it fills.
@@ -104,6 +109,9 @@ pub struct TenantState {
     pub id: Arc<str>,
     pub intake: [Arc<IntakeCell>; 3],
     pub budgets: [Budget; 3],
+    pub volume: Volume,
+    /// Bytes in flight of each signal.
+    pub inflight: [Arc<Inflight>; 3],
     /// Active series and log streams.
     pub active: ActiveState,
     /// Why new requests are refused for now.
@@ -117,6 +125,8 @@ impl TenantState {
             id: Arc::from(id),
             intake: Signal::ALL.map(|_| Arc::new(IntakeCell::default())),
             budgets: Signal::ALL.map(|_| Budget::new(&Quota::default())),
+            volume: Volume::default(),
+            inflight: Signal::ALL.map(|_| Arc::new(Inflight::new(u64::MAX))),
             active,
             gate: ArcSwapOption::empty(),
             outlets: Mutex::default(),
@@ -141,7 +151,7 @@ impl TenantState {
 pub struct TenantStates(Mutex<HashMap<String, Arc<TenantState>>>);
 
 impl TenantStates {
-    fn get(&self, id: &str) -> Arc<TenantState> {
+    pub fn get(&self, id: &str) -> Arc<TenantState> {
         let mut states = lock(&self.0);
         Arc::clone(
             states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id, ActiveState::default()))),
@@ -199,7 +209,7 @@ impl Generation {
                     signals[signal.index()] = Some(rules);
                 }
             }
-            policies.push(Arc::new(TenantRules { signals, claims: policy.claims }));
+            policies.push(Arc::new(TenantRules { signals, claims: policy.claims, volume: policy.volume }));
         }
         // Fallible work first: only a table that compiles whole may touch the tenants' lasting state.
         for tenant in &table.tenants {
@@ -225,17 +235,19 @@ impl Generation {
         Ok(Generation { number: table.generation, ack: table.ack, identity, tenants })
     }
 
-    /// Gives the tenants' token buckets this generation's rates; they keep their fill.
-    pub fn update_budgets(&self) {
+    /// Gives the tenants' budgets this generation's limits; they keep their fill.
+    pub fn update_budgets(&self, now_ns: u64) {
         for tenant in &self.tenants {
+            tenant.state.volume.limit(tenant.rules.volume);
             for signal in Signal::ALL {
                 if let Some(rules) = tenant.rules(signal) {
-                    tenant.state.budgets[signal.index()].update(&rules.quota);
+                    tenant.state.budgets[signal.index()].update(now_ns, &rules.quota);
+                    tenant.state.inflight[signal.index()].set_max(rules.quota.max_inflight_bytes.unwrap_or(u64::MAX));
                 }
             }
             let series = tenant.rules(Signal::Metrics).and_then(|rules| rules.series_quota.as_ref());
             let streams = tenant.rules(Signal::Logs).and_then(|rules| rules.stream_quota.as_ref());
-            tenant.state.active.update(series, streams);
+            tenant.state.active.update(now_ns, series, streams);
         }
     }
 }
@@ -251,6 +263,9 @@ fn compile_signal(
         if !encoder.carries(signal) {
             return Err(format!("routes: destination {name} cannot carry {}", signal.name()));
         }
+    }
+    if signal == Signal::Metrics && spec.quota.over_limit == OverLimit::Downsample {
+        return Err("quota.over_limit: points cannot be downsampled; use reject or trim".to_owned());
     }
     let masker = match &spec.mask {
         Some(mask) => Some(Masker::compile(mask).map_err(|error| format!("mask: {error}"))?),

@@ -14,7 +14,7 @@ use crate::encode::DropReason;
 use crate::mask::MaskCounts;
 use crate::otlp::Signal;
 
-/// Why a request, with all its items, is refused.
+/// Why a request with all its items, or a part of them, is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum RejectReason {
@@ -25,8 +25,13 @@ pub enum RejectReason {
     TenantDisabled,
     SignalNotAllowed,
     TenantClaim,
+    RateLimitedRequests,
     RateLimitedItems,
     RateLimitedBytes,
+    InflightBytes,
+    DailyVolume,
+    MonthlyVolume,
+    LabelLimit,
     GatewayFull,
     Gated,
     QueueFull,
@@ -35,7 +40,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 13] = [
+    pub const ALL: [RejectReason; 18] = [
         RejectReason::Malformed,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
@@ -43,8 +48,13 @@ impl RejectReason {
         RejectReason::TenantDisabled,
         RejectReason::SignalNotAllowed,
         RejectReason::TenantClaim,
+        RejectReason::RateLimitedRequests,
         RejectReason::RateLimitedItems,
         RejectReason::RateLimitedBytes,
+        RejectReason::InflightBytes,
+        RejectReason::DailyVolume,
+        RejectReason::MonthlyVolume,
+        RejectReason::LabelLimit,
         RejectReason::GatewayFull,
         RejectReason::Gated,
         RejectReason::QueueFull,
@@ -60,8 +70,13 @@ impl RejectReason {
             RejectReason::TenantDisabled => "tenant_disabled",
             RejectReason::SignalNotAllowed => "signal_not_allowed",
             RejectReason::TenantClaim => "tenant_claim",
+            RejectReason::RateLimitedRequests => "rate_limited_requests",
             RejectReason::RateLimitedItems => "rate_limited_items",
             RejectReason::RateLimitedBytes => "rate_limited_bytes",
+            RejectReason::InflightBytes => "inflight_bytes",
+            RejectReason::DailyVolume => "daily_volume",
+            RejectReason::MonthlyVolume => "monthly_volume",
+            RejectReason::LabelLimit => "label_limit",
             RejectReason::GatewayFull => "gateway_full",
             RejectReason::Gated => "gated",
             RejectReason::QueueFull => "queue_full",
@@ -186,10 +201,15 @@ impl Received {
         add(&self.cell.sampled_out, items);
     }
 
-    /// `items` are refused, the request is not (`partial_success`).
-    pub fn reject_some(&mut self, reason: RejectReason, items: u64) {
+    /// `items` are refused for good, the request is not.
+    pub fn reject_part(&mut self, reason: RejectReason, items: u64) {
         let items = self.part(items);
         add(&self.cell.rejected[reason as usize], items);
+    }
+
+    /// How many items nothing has become of yet.
+    pub fn items(&self) -> u64 {
+        self.items
     }
 
     /// The rest is refused, and the request with it.
@@ -321,20 +341,21 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_becomes_of_items_the_sum_closes(
-            requests in proptest::collection::vec((0u64..100, 0u64..150, 0u64..150, 0u8..3), 1..50)
+            requests in proptest::collection::vec((0u64..100, 0u64..150, 0u64..150, 0u64..150, 0u8..3), 1..50)
         ) {
             let cell = Arc::new(IntakeCell::default());
             let mut lost = 0;
-            for (items, filtered, sampled, fate) in requests {
+            for (items, trimmed, filtered, sampled, fate) in requests {
                 cell.request(1);
                 let mut received = cell.receive(items);
+                received.reject_part(RejectReason::RateLimitedItems, trimmed);
                 received.filtered(filtered);
                 received.sampled_out(sampled);
                 match fate {
                     0 => received.accept(),
                     1 => received.reject(RejectReason::QueueFull),
                     _ => {
-                        lost += received.items;
+                        lost += received.items();
                         drop(received);
                     }
                 }

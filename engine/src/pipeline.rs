@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
 use crate::admit::series::{enforce, Held, Now, SeriesBudget, Streams};
-use crate::admit::Limit;
+use crate::admit::volume::Periods;
+use crate::admit::{labels, Cost, Grant, Surroundings};
 use crate::batch::{Batches, Pending, Piece};
 use crate::encode::Encoded;
 use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
@@ -14,28 +15,37 @@ use crate::ledger::{Received, RejectReason};
 use crate::listen::answer::{Accepted, Refusal};
 use crate::mask::{check_and_mask, MaskCounts};
 use crate::otlp::edit::EditList;
+use crate::otlp::items::{keep_first, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
-use crate::policy::{Ack, Claims};
+use crate::policy::{Ack, Claims, SeriesQuota};
 use crate::resource;
-use crate::sample::sample;
+use crate::sample::{sample, sample_logs, Threshold};
 
 /// What a client is told to wait while its tenant's, or everybody's, gate is shut.
 pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a client is told to wait when the queue could not keep its request.
 pub const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How a processed request is to be answered.
-pub struct Verdict {
-    /// What its sender is told if it is taken.
+/// A request that is not refused.
+pub struct Processed {
+    pub verdict: Verdict,
+    /// What the client is told if the verdict is good: nothing, or which items were not taken.
     pub accepted: Accepted,
-    /// Whether its batches are kept; none if there is nothing to wait for.
-    pub commit: Option<tokio::sync::oneshot::Receiver<bool>>,
+}
+
+/// How a processed request is to be answered.
+pub enum Verdict {
+    /// Everything is accounted for.
+    Done,
+    /// The answer depends on whether the batches are kept.
+    WaitForCommit(tokio::sync::oneshot::Receiver<bool>),
 }
 
 /// The parts of the engine that a request passes.
 pub struct Path<'a> {
     pub generation: &'a Generation,
     pub batches: &'a Batches,
+    pub periods: &'a Periods,
     /// Start of the monotonic clock that the token buckets count on.
     pub epoch: Instant,
 }
@@ -58,23 +68,55 @@ pub fn process(
     rules: &SignalRules,
     request: &[u8],
     reservation: Reservation,
-) -> Result<Verdict, Refusal> {
+) -> Result<Processed, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     intake.request(request.len() as u64);
     let items = otlp::count_items(signal, request).map_err(|error| malformed(tenant, signal, error.into()))?;
     let mut received = intake.receive(items);
-    if let Err(refusal) = admit(path, tenant, signal, items, request.len() as u64) {
-        received.reject(refusal.0);
-        return Err(refusal.1);
-    }
+    let grant = match admit(path, tenant, signal, items, request) {
+        Ok(grant) => grant,
+        Err((reason, refusal)) => {
+            received.reject(reason);
+            return Err(refusal);
+        }
+    };
+    let mut accepted = Accepted::default();
     let mut edits = EditList::default();
 
-    let mut masked_values = MaskCounts::default();
-    if let Err(error) = check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut masked_values) {
-        received.reject(RejectReason::Malformed);
-        return Err(Refusal::malformed(error.to_string()));
+    if let Grant::Trimmed { items: kept, limit } = grant {
+        match keep_first(signal, request, kept, &mut edits) {
+            Ok(over) => {
+                let reason = limit.reject_reason();
+                received.reject_part(reason, over);
+                let (reason, limit) = (reason.name(), limit.describe(signal));
+                accepted.reject(over, &format!("{reason}: {over} of {items} items are over the quota of {limit}"));
+            }
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
     }
-    let masked = edits.apply(request);
+    let trimmed = edits.apply(request);
+
+    edits.clear();
+    let mut masked_values = MaskCounts::default();
+    let extent = match check_and_mask(signal, &trimmed, rules.masker.as_ref(), &mut edits, &mut masked_values) {
+        Ok(extent) => extent,
+        Err(error) => return Err(reject_malformed(received, error)),
+    };
+    let mut masked = edits.apply(&trimmed);
+
+    if rules.quota.labels.may_refuse(&extent) {
+        edits.clear();
+        match labels::refuse_items(signal, &masked, &rules.quota.labels, &mut edits) {
+            Ok(0) => {}
+            Ok(over) => {
+                received.reject_part(RejectReason::LabelLimit, over);
+                let reason = RejectReason::LabelLimit.name();
+                accepted.reject(over, &format!("{reason}: {over} of {items} items have {}", rules.quota.labels));
+                masked = Cow::Owned(edits.apply(&masked).into_owned());
+            }
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+    }
 
     edits.clear();
     let rewritten = resource::rewrite(signal, &masked, &tenant.state.id, &rules.resource_rules, &mut edits);
@@ -91,11 +133,21 @@ pub fn process(
     let relabelled = edits.apply(&masked);
 
     edits.clear();
-    if let Some(sampler) = &rules.sampler {
-        match sample(&relabelled, sampler, &mut edits) {
-            Ok(left_out) => received.sampled_out(left_out),
-            Err(error) => return Err(reject_malformed(received, error.into())),
-        }
+    let threshold = match grant {
+        Grant::Downsampled { threshold, .. } => threshold,
+        Grant::Whole | Grant::Trimmed { .. } => Threshold::KEEP_ALL,
+    };
+    let left_out = match signal {
+        Signal::Traces => sample(&relabelled, &rules.sampler.unwrap_or_default().raised_to(threshold), &mut edits),
+        Signal::Logs => sample_logs(&relabelled, threshold, &mut edits),
+        Signal::Metrics => Ok(0),
+    };
+    match left_out {
+        Ok(left_out) => received.sampled_out(left_out),
+        Err(error) => return Err(reject_malformed(received, error.into())),
+    }
+    if let Grant::Downsampled { expected, .. } = grant {
+        tenant.state.budgets[signal.index()].settle(expected, received.items());
     }
     let sampled = edits.apply(&relabelled);
 
@@ -109,54 +161,51 @@ pub fn process(
             Ok(over) => held = over,
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
-        received.reject_some(RejectReason::SeriesLimit, held.rejected);
+        if held.rejected > 0 {
+            received.reject_part(RejectReason::SeriesLimit, held.rejected);
+            let why = over_series_budget(held.rejected, &tenant.state.id, quota, budget);
+            accepted.reject(held.rejected, &why);
+        }
     }
     let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);
     let overflow = budget.filter(|_| !held.grown.is_empty()).map(|(_, budget)| (budget, held.grown.as_slice()));
-    let commit = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
-    Ok(Verdict { accepted: part_accepted(tenant, rules, held.rejected), commit })
+    let verdict = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
+    Ok(Processed { verdict, accepted })
 }
 
-/// What the sender of a request is told of which `rejected` points are over the series budget.
-fn part_accepted(tenant: &Tenant, rules: &SignalRules, rejected: u64) -> Accepted {
-    if rejected == 0 {
-        return Accepted::default();
-    }
-    let limit = |name, value: Option<f64>| value.map(|value| format!("{name} {value}"));
-    let quota = rules.series_quota.as_ref();
+/// Why points are over the series budget, as a client reads it.
+fn over_series_budget(points: u64, tenant: &str, quota: &SeriesQuota, budget: &SeriesBudget) -> String {
     let limits = [
-        limit("active_series", quota.and_then(|quota| quota.max_active).map(|max| max as f64)),
-        limit("new_series_per_minute", quota.and_then(|quota| quota.new_per_minute)),
+        quota.max_active.map(|max| format!("active_series {max}")),
+        quota.new_per_minute.map(|max| format!("new_series_per_minute {max}")),
     ];
     let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
-    let grown = tenant.state.active.series().map(|budget| budget.offending_labels()).unwrap_or_default();
+    let grown = budget.offending_labels();
     let grown = grown.first().map(|(label, values)| format!("; label {label} has grown to about {values} values"));
-    let message = format!(
-        "series_limit: {rejected} points of new series were not taken, tenant {} is over its quota of {limits}{}",
-        tenant.state.id,
-        grown.unwrap_or_default()
-    );
-    Accepted { rejected_items: rejected, message: Cow::Owned(message) }
+    let (reason, grown) = (RejectReason::SeriesLimit.name(), grown.unwrap_or_default());
+    format!(
+        "{reason}: {points} points of new series were not taken, tenant {tenant} is over its quota of {limits}{grown}"
+    )
 }
 
-/// Within the tenant's rates? Decided before anything but the item count is read.
+/// How much of the request is within the tenant's rates and volume? Decided before anything but the item count is read.
 fn admit(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
     items: u64,
-    bytes: u64,
-) -> Result<(), (RejectReason, Refusal)> {
-    tenant.state.budgets[signal.index()].take(path.now_ns(), items, bytes).map_err(|over| {
-        let (reason, what) = match over.limit {
-            Limit::ItemsPerSecond => (RejectReason::RateLimitedItems, "items_per_second"),
-            Limit::BytesPerSecond => (RejectReason::RateLimitedBytes, "bytes_per_second"),
-        };
-        let message = format!("tenant {} is over its quota of {} {what}", tenant.state.id, signal.name());
-        (reason, Refusal::over_quota(message, over.retry_after))
+    request: &[u8],
+) -> Result<Grant, (RejectReason, Refusal)> {
+    let around = Surroundings { signal, volume: &tenant.state.volume, periods: path.periods };
+    let cost = Cost { items, bytes: request.len() as u64 };
+    // The items have been counted, so the walk cannot fail; if it did, nothing would fit.
+    let prefix = |items, bytes| prefix_within(signal, request, items, bytes).unwrap_or_default();
+    tenant.state.budgets[signal.index()].take(path.now_ns(), cost, around, prefix).map_err(|over| {
+        let message = format!("tenant {} is over its quota of {}", tenant.state.id, over.limit.describe(signal));
+        (over.limit.reject_reason(), Refusal::over_quota(message, over.retry_after))
     })
 }
 
@@ -171,7 +220,7 @@ fn hand_over(
     overflow: Option<(Arc<SeriesBudget>, &[u64])>,
     mut received: Received,
     reservation: Reservation,
-) -> Result<Option<tokio::sync::oneshot::Receiver<bool>>, Refusal> {
+) -> Result<Verdict, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
     let stream_budget = rules.stream_quota.as_ref().zip(tenant.state.active.streams());
@@ -231,12 +280,7 @@ struct Share<'r> {
 }
 
 /// Puts the pieces into their batches; returns what to wait for.
-fn append(
-    path: &Path<'_>,
-    mut pieces: Vec<Share<'_>>,
-    received: Received,
-    reservation: &Reservation,
-) -> Option<tokio::sync::oneshot::Receiver<bool>> {
+fn append(path: &Path<'_>, mut pieces: Vec<Share<'_>>, received: Received, reservation: &Reservation) -> Verdict {
     for Share { route, encoded, .. } in &pieces {
         for &(reason, items) in &encoded.dropped {
             route.outlet.cell.drop_items(reason, items);
@@ -265,7 +309,7 @@ fn append(
         };
         path.batches.append(&route.outlet, path.generation.number, piece);
     }
-    outcome
+    outcome.map_or(Verdict::Done, Verdict::WaitForCommit)
 }
 
 /// Appends a request in a destination's wire format to `payload`. Log streams are counted only if `streams` are given.

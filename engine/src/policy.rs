@@ -17,6 +17,8 @@ pub struct Table {
     pub batch: BatchLimits,
     /// Tried in order.
     pub identity: Vec<IdentityProvider>,
+    #[serde(default)]
+    pub tokens: TokenLimits,
     pub destinations: Vec<Destination>,
     /// Interned: tenants with equal settings share one.
     pub policies: Vec<TenantPolicy>,
@@ -47,6 +49,10 @@ pub struct BatchLimits {
 pub enum IdentityProvider {
     /// A key in `header` (lower case), behind `scheme` ("Bearer", "Basic") or bare if there is none.
     ApiKey { header: String, scheme: Option<String> },
+    /// A token in `header` that an identity provider judges (see `identify::tokens`), behind `scheme` or bare.
+    Token { header: String, scheme: Option<String> },
+    /// The tenant's name in `header`, from peers in `networks` (CIDR) or with a client certificate of one of these names.
+    TrustedHeader { header: String, networks: Vec<String>, certificates: Vec<String> },
     /// A name of the verified client certificate is the tenant's, or holds it where `pattern` has its group.
     Mtls { tenant_from: TenantFrom, pattern: Option<String> },
     /// Whoever shows no credential at all is this tenant.
@@ -123,6 +129,12 @@ pub struct ApiKey {
     pub id: String,
     /// 64 hexadecimal digits.
     pub sha256: String,
+    /// Names of the signals that it may send; `None`: all.
+    #[serde(default)]
+    pub signals: Option<Vec<String>>,
+    /// Unix seconds.
+    #[serde(default)]
+    pub expires_at: Option<f64>,
 }
 
 /// What one tenant may send and what becomes of it. A signal that is `None` is not allowed.
@@ -133,6 +145,9 @@ pub struct TenantPolicy {
     pub metrics: Option<SignalPolicy>,
     pub logs: Option<SignalPolicy>,
     pub claims: Claims,
+    /// Of all signals together.
+    #[serde(default)]
+    pub volume: VolumeLimits,
 }
 
 impl TenantPolicy {
@@ -190,12 +205,49 @@ pub struct StreamQuota {
     pub window_s: u32,
 }
 
-/// Rates; `None` is unlimited. A burst is how much may come at once after a rest.
+/// What a tenant may send of one signal; `None` is unlimited. A burst is how much may come at once after a rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Quota {
+    pub requests: Option<Rate>,
     pub items: Option<Rate>,
     pub bytes: Option<Rate>,
+    /// Before and after decompression.
+    pub max_request_bytes: Option<usize>,
+    pub max_inflight_bytes: Option<u64>,
+    pub volume: VolumeLimits,
+    pub labels: LabelLimits,
+    pub over_limit: OverLimit,
+}
+
+/// Bytes of uncompressed OTLP in a period that Python starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VolumeLimits {
+    pub daily_bytes: Option<u64>,
+    pub monthly_bytes: Option<u64>,
+}
+
+/// Of each list of attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LabelLimits {
+    pub max_attributes: Option<usize>,
+    pub max_attribute_key_bytes: Option<usize>,
+    pub max_attribute_value_bytes: Option<usize>,
+}
+
+/// What becomes of a request over a rate or volume.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverLimit {
+    /// Refused whole, to be sent again.
+    #[default]
+    Reject,
+    /// What fits is taken, the rest refused for good.
+    Trim,
+    /// Over `items`, a sample of the items is taken.
+    Downsample,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]

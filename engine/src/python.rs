@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -10,10 +11,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
 use crate::engine::Engine as Core;
+use crate::identify::tokens::{Signals, Verdict};
 use crate::listen::tls::TlsPem;
 use crate::listen::{Limits, Protocol};
+use crate::otlp::Signal;
 
 /// A closed batch of one tenant and one destination.
 #[pyclass(frozen, get_all, module = "gateway._engine")]
@@ -129,6 +133,45 @@ impl Engine {
             .collect()
     }
 
+    fn token_fd(&self) -> i32 {
+        self.0.tokens().event_fd()
+    }
+
+    fn drain_tokens<'py>(&self, py: Python<'py>) -> Vec<(u64, Bound<'py, PyBytes>)> {
+        let questions = self.0.tokens().drain();
+        questions.into_iter().map(|question| (question.id, PyBytes::new(py, &question.token))).collect()
+    }
+
+    #[pyo3(signature = (question, *, tenant, signals, holds_s))]
+    fn believe(&self, question: u64, tenant: &str, signals: Option<Vec<String>>, holds_s: f64) {
+        let signals = signals.map_or(Signals::ALL, |names| Signals::named(&names));
+        let verdict = Verdict::Believed { tenant: tenant.into(), signals };
+        self.0.tokens().answer(question, &verdict, duration(holds_s));
+    }
+
+    #[pyo3(signature = (question, *, holds_s))]
+    fn refuse(&self, question: u64, holds_s: f64) {
+        self.0.tokens().answer(question, &Verdict::Refused, duration(holds_s));
+    }
+
+    #[pyo3(signature = (question, *, retry_after_s))]
+    fn cannot_tell(&self, question: u64, retry_after_s: f64) {
+        let verdict = Verdict::Unavailable { retry_after: duration(retry_after_s) };
+        self.0.tokens().answer(question, &verdict, Duration::ZERO);
+    }
+
+    fn forget_tokens(&self) {
+        self.0.tokens().forget();
+    }
+
+    fn refused_peers(&self) -> Vec<(&'static str, String, &'static str)> {
+        self.0.refused_peers()
+    }
+
+    fn newly_used_keys(&self) -> Vec<(String, String)> {
+        self.0.newly_used_keys()
+    }
+
     fn ack(&self, py: Python<'_>, ids: Vec<u64>) {
         py.detach(|| self.0.settle(&ids, true));
     }
@@ -140,6 +183,23 @@ impl Engine {
     #[pyo3(signature = (tenant, reason))]
     fn gate(&self, tenant: Option<&str>, reason: Option<String>) {
         self.0.gate(tenant, reason);
+    }
+
+    #[pyo3(signature = (period, *, ends_in_s))]
+    fn start_period(&self, period: &str, ends_in_s: f64) -> PyResult<()> {
+        let period = Period::parse(period).ok_or_else(|| PyValueError::new_err("period must be 'day' or 'month'"))?;
+        self.0.start_period(period, ends_in_s);
+        Ok(())
+    }
+
+    #[pyo3(signature = (tenant, signal, *, day_bytes, month_bytes))]
+    fn set_volume(&self, tenant: &str, signal: &str, day_bytes: u64, month_bytes: u64) -> PyResult<()> {
+        let signal = Signal::ALL
+            .into_iter()
+            .find(|known| known.name() == signal)
+            .ok_or_else(|| PyValueError::new_err("signal must be 'traces', 'metrics' or 'logs'"))?;
+        self.0.set_volume(tenant, signal, day_bytes, month_bytes);
+        Ok(())
     }
 
     fn trial<'py>(
@@ -185,6 +245,11 @@ impl Engine {
 fn parse_protocol(name: &str) -> PyResult<Protocol> {
     let known = Protocol::ALL.into_iter().find(|protocol| protocol.name() == name);
     known.ok_or_else(|| PyValueError::new_err("protocol must be 'grpc' or 'http'"))
+}
+
+/// Of seconds that Python gave; what is no duration is none.
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 { Duration::MAX } else { Duration::ZERO })
 }
 
 #[pyfunction]

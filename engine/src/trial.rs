@@ -33,8 +33,10 @@ fn pass(tenant: &Tenant, signal: Signal, request: &[u8], stage: &str) -> Result<
     let id = &tenant.state.id;
     let mut edits = EditList::default();
     match stage {
-        "mask" => check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut MaskCounts::default())
-            .map_err(|error| error.to_string())?,
+        "mask" => {
+            check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut MaskCounts::default())
+                .map_err(|error| error.to_string())?;
+        }
         "relabel" => {
             resource::rewrite(signal, request, id, &rules.resource_rules, &mut edits)
                 .map_err(|error| error.to_string())?;

@@ -71,6 +71,7 @@ class GatewayCollector(Collector):
         lanes = self._lanes()
         names = self._names(snapshot, lanes)
         yield from self._intake([entry for entry in snapshot["intake"] if entry["tenant"] in names], names)
+        yield from self._quotas(snapshot, names)
         yield from self._active([entry for entry in snapshot["active"] if entry["tenant"] in names], names)
         yield from self._delivery(snapshot, lanes, names)
         if self._tenant is None:
@@ -82,6 +83,7 @@ class GatewayCollector(Collector):
         """Tenants to show, and under which name."""
         known = dict.fromkeys(entry["tenant"] for entry in snapshot["intake"])
         known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["outlets"]))
+        known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["quotas"]))
         known.update(dict.fromkeys(lane.tenant for lane in lanes))
         known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["active"]))
         if self._tenant is not None:
@@ -105,7 +107,7 @@ class GatewayCollector(Collector):
             family = CounterMetricFamily(name, help_text, labels=("tenant", "signal"))
             yield _summed(family, ((labels(entry), entry[key]) for entry in entries))
         by_key = (
-            ("gateway_rejected_items", "rejected", "reason", "Items of refused requests"),
+            ("gateway_rejected_items", "rejected", "reason", "Items that were refused"),
             ("gateway_rejected_requests", "rejected_requests", "reason", "Refused requests"),
             ("gateway_masked_values", "masked", "detector", "Values that masking changed"),
         )
@@ -115,6 +117,22 @@ class GatewayCollector(Collector):
         held = GaugeMetricFamily("gateway_held_items", "Items that wait in a window", labels=("tenant", "signal"))
         yield _summed(held, ((labels(entry), entry["held"]) for entry in entries))
 
+    def _quotas(self, snapshot: dict[str, Any], names: dict[str, str]) -> Iterator[Metric]:
+        entries = [entry for entry in snapshot["quotas"] if entry["tenant"] in names]
+        for name, key, help_text in (
+            ("gateway_quota_limit", "max", "What a limit allows: the burst of a rate, or bytes"),
+            ("gateway_quota_used", "used", "What is used of a limit at present; more than the limit is a debt"),
+        ):
+            family = GaugeMetricFamily(name, help_text, labels=("tenant", "signal", "limit"))
+            yield _summed(family, (((names[e["tenant"]], e["signal"] or "all", e["limit"]), e[key]) for e in entries))
+        kept = GaugeMetricFamily(
+            "gateway_downsampling_ratio", "Share of the items that is kept to hold a quota", labels=("tenant", "signal")
+        )
+        for entry in snapshot["downsampling"]:
+            name = names.get(entry["tenant"], OTHER_TENANTS)
+            if name != OTHER_TENANTS:  # shares do not add up
+                kept.add_metric((name, entry["signal"]), entry["kept_ratio"])
+        yield kept
     def _active(self, entries: list[dict[str, Any]], names: dict[str, str]) -> Iterator[Metric]:
         gauges = (
             ("gateway_active_series", "active_series", "Series within the budget that were seen in the window"),

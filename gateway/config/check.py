@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gateway.config.active import ONLY_FOR
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
 from gateway.config.models import (
@@ -20,6 +19,7 @@ from gateway.config.models import (
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.quotas import BURSTS, ONLY_FOR, Quotas
 from gateway.config.signing_key import read_signing_key
 from gateway.config.tls import ClientTls, ServerTls
 from gateway.types import Signal
@@ -251,18 +251,28 @@ def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterat
             ):
                 message = f"relabel.metrics works on series, which {name} does not get; use relabel.resource there"
                 yield loaded.problem(where, message, warning=True)
-    for quota_signal, quota in settings.quotas.items():
-        where = (*path, "quotas", quota_signal.value)
-        if quota.burst is not None and quota.items_per_second is None:
-            yield loaded.problem((*where, "burst"), "burst needs items_per_second")
-        if quota.burst_bytes is not None and quota.bytes_per_second is None:
-            yield loaded.problem((*where, "burst_bytes"), "burst_bytes needs bytes_per_second")
-        for key, only in ONLY_FOR.items():
-            if key in quota.model_fields_set and quota_signal is not only:
-                yield loaded.problem((*where, key), f"{key} is a quota of {only.value}")
+    yield from _quotas(loaded, (*path, "quotas"), settings.quotas)
     for name in Relabel.model_fields:
         for index, rule in enumerate(getattr(settings.relabel, name) or ()):
             yield from _relabel_rule(loaded, (*path, "relabel", name, index), rule)
+
+
+def _quotas(loaded: Loaded, path: KeyPath, quotas: Quotas) -> Iterator[Problem]:
+    for signal in Signal:
+        quota = quotas.of(signal)
+        for rate, burst in BURSTS.items():
+            if getattr(quota, burst) is not None and getattr(quota, rate) is None:
+                yield loaded.problem((*path, signal.value, burst), f"{burst} needs {rate}")
+        for key, only in ONLY_FOR.items():
+            if key in quota.model_fields_set and signal is not only:
+                yield loaded.problem((*path, signal.value, key), f"{key} is a quota of {only.value}")
+        if signal is Signal.METRICS and quota.over_limit == "downsample":
+            message = "points cannot be downsampled: a sum would be wrong; use reject or trim"
+            yield loaded.problem((*path, signal.value, "over_limit"), message)
+        largest = loaded.config.listen.max_request_bytes
+        if quota.max_request_bytes is not None and quota.max_request_bytes > largest:
+            message = f"listen.max_request_bytes ({largest}) is smaller, and holds as well"
+            yield loaded.problem((*path, signal.value, "max_request_bytes"), message, warning=True)
 
 
 # What Prometheus requires of each action.

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from gateway.config.active import ActiveQuota
 from gateway.config.base import Model
 from gateway.config.quantities import ByteSize, Seconds
+from gateway.config.quotas import Quotas
 from gateway.config.tls import ClientTls, ListenTls, Mtls, ServerTls
 from gateway.types import Signal
 
@@ -429,19 +429,6 @@ class Batch(Model):
     max_age: Annotated[Seconds, Field(ge=0.001, le=60)] = 0.2
 
 
-class Quota(ActiveQuota):
-    """Rates of one signal; unset is unlimited."""
-
-    items_per_second: Annotated[float, Field(gt=0)] | None = None
-    """Spans, points or log records."""
-    bytes_per_second: Annotated[ByteSize, Field(gt=0)] | None = None
-    """Of uncompressed OTLP."""
-    burst: Annotated[float, Field(gt=0)] | None = None
-    """Items that may come at once after a rest; one second's worth by default."""
-    burst_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
-    """Bytes that may come at once after a rest; one second's worth by default."""
-
-
 class Mask(Model):
     """What must not leave. Any one of the keys given turns masking on."""
 
@@ -499,8 +486,8 @@ class TenantSettings(Model):
 
     routes: Mapping[Signal, tuple[str, ...]] = Field(default_factory=dict)
     """Destinations of each signal; an empty list forbids the signal. Inherited signal by signal."""
-    quotas: Mapping[Signal, Quota] = Field(default_factory=dict)
-    """Inherited signal by signal."""
+    quotas: Quotas = Quotas()
+    """Inherited key by key."""
     mask: Mask | None = None
     """Inherited key by key; without any, nothing is masked."""
     relabel: Relabel = Relabel()

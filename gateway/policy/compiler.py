@@ -11,11 +11,11 @@ from gateway.config.models import (
     IdentityProvider,
     LokiDestination,
     OtlpDestination,
-    Quota,
     RemoteWriteDestination,
 )
 from gateway.policy.inheritance import Effective, effective
 from gateway.policy.masking import compile_mask
+from gateway.policy.quotas import compile_quota, compile_series, compile_streams, compile_volume
 from gateway.policy.relabelling import compile_relabel
 from gateway.types import Signal
 
@@ -51,47 +51,20 @@ def compile_table(config: Config, generation: int) -> bytes:
 
 
 def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]:
-    policy: dict[str, Any] = {"claims": settings.claims}
+    policy: dict[str, Any] = {"claims": settings.claims, "volume": compile_volume(settings.quotas)}
     for signal in Signal:
         routes = settings.routes.get(signal, ())
         sampled = signal is Signal.TRACES and settings.trace_ratio < 1
         policy[signal.value] = {
             "routes": [destinations[name] for name in routes],
-            "quota": _quota(settings.quotas.get(signal, Quota())),
+            "quota": compile_quota(settings.quotas, signal),
             "mask": compile_mask(settings.mask),
             "relabel": compile_relabel(settings.relabel, signal),
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
-            "series": _series(settings.quotas.get(signal, Quota())),
-            "streams": _streams(settings.quotas.get(signal, Quota())),
+            "series": compile_series(settings.quotas.of(signal)),
+            "streams": compile_streams(settings.quotas.of(signal)),
         } if routes else None  # fmt: skip
     return policy
-
-
-def _quota(quota: Quota) -> dict[str, Any]:
-    def rate(per_second: float | None, burst: float | None) -> dict[str, float] | None:
-        return None if per_second is None else {"per_second": per_second, "burst": burst or per_second}
-
-    return {
-        "items": rate(quota.items_per_second, quota.burst),
-        "bytes": rate(quota.bytes_per_second, quota.burst_bytes),
-    }
-
-
-def _series(quota: Quota) -> dict[str, Any] | None:
-    if quota.active_series is None and quota.new_series_per_minute is None:
-        return None
-    return {
-        "max_active": quota.active_series,
-        "new_per_minute": quota.new_series_per_minute,
-        "window_s": round(quota.active_window),
-        "max_folded": quota.folded_series,
-    }
-
-
-def _streams(quota: Quota) -> dict[str, Any] | None:
-    if quota.active_streams is None:
-        return None
-    return {"max_active": quota.active_streams, "window_s": round(quota.active_window)}
 
 
 def _identity(provider: IdentityProvider) -> dict[str, Any]:

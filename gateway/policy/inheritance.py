@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from gateway.config.models import Config, Mask, Quota, Relabel, Tenant
+from gateway.config.models import Config, Mask, Relabel, Tenant
+from gateway.config.quotas import Quotas
 from gateway.types import Signal
 
 
@@ -11,7 +12,7 @@ class Effective:
     """A tenant's settings with nothing left to inherit."""
 
     routes: dict[Signal, tuple[str, ...]]
-    quotas: dict[Signal, Quota]
+    quotas: Quotas
     mask: Mask | None
     relabel: Relabel
     trace_ratio: float
@@ -19,7 +20,7 @@ class Effective:
 
 
 def effective(config: Config, tenant: Tenant) -> Effective:
-    """Routes and quotas are inherited signal by signal, mask key by key, relabel list by list."""
+    """Routes are inherited signal by signal, quotas and mask key by key, relabel list by list."""
     defaults = config.defaults
     mask = tenant.mask or defaults.mask
     if tenant.mask is not None and defaults.mask is not None:
@@ -27,7 +28,7 @@ def effective(config: Config, tenant: Tenant) -> Effective:
     sampling = tenant.sample.traces or defaults.sample.traces
     return Effective(
         routes={**defaults.routes, **tenant.routes},
-        quotas={**defaults.quotas, **tenant.quotas},
+        quotas=tenant.quotas.over(defaults.quotas),
         mask=mask if mask is not None and mask.enabled else None,
         relabel=defaults.relabel.model_copy(update={
             name: rules for name in Relabel.model_fields if (rules := getattr(tenant.relabel, name)) is not None

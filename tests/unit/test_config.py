@@ -123,6 +123,14 @@ BAD = [
     ),
     (TENANT + "defaults: {quotas: {logs: {burst: 5}}}", "defaults.quotas.logs.burst: burst needs items_per_second"),
     (
+        TENANT + "defaults: {quotas: {traces: {burst_requests: 5}}}",
+        "defaults.quotas.traces.burst_requests: burst_requests needs requests_per_second",
+    ),
+    (
+        TENANT + "defaults: {quotas: {metrics: {items_per_second: 5, over_limit: downsample}}}",
+        "defaults.quotas.metrics.over_limit: points cannot be downsampled: a sum would be wrong; use reject or trim",
+    ),
+    (
         TENANT + "defaults: {quotas: {logs: {burst_bytes: 5}}}",
         "defaults.quotas.logs.burst_bytes: burst_bytes needs bytes_per_second",
     ),

@@ -45,16 +45,61 @@ def test_routes_are_inherited_signal_by_signal_and_an_empty_list_forbids() -> No
 def test_a_signal_without_any_route_is_forbidden() -> None:
     config = Config.model_validate({"destinations": DESTINATIONS, "tenants": {"acme": {}}})
     assert orjson.loads(compile_table(config, 1))["policies"] == [
-        {"claims": "overwrite", "traces": None, "metrics": None, "logs": None}
+        {
+            "claims": "overwrite",
+            "volume": {"daily_bytes": None, "monthly_bytes": None},
+            "traces": None,
+            "metrics": None,
+            "logs": None,
+        }
     ]
 
 
-def test_quotas_are_inherited_signal_by_signal() -> None:
-    defaults = {"quotas": {"traces": {"items_per_second": 10}, "logs": {"items_per_second": 5, "burst": 50}}}
+NO_QUOTA: dict[str, Any] = {
+    "requests": None,
+    "items": None,
+    "bytes": None,
+    "max_request_bytes": None,
+    "max_inflight_bytes": None,
+    "volume": {"daily_bytes": None, "monthly_bytes": None},
+    "labels": {"max_attributes": None, "max_attribute_key_bytes": None, "max_attribute_value_bytes": None},
+    "over_limit": "reject",
+}
+
+
+def test_quotas_are_inherited_key_by_key() -> None:
+    defaults = {"quotas": {"traces": {"items_per_second": 10}, "logs": {"items_per_second": 5, "over_limit": "trim"}}}
     merged = policy({"quotas": {"logs": {"bytes_per_second": "1KiB", "burst_bytes": "2KiB"}}}, defaults)
-    assert merged["traces"]["quota"] == {"items": {"per_second": 10, "burst": 10}, "bytes": None}
-    assert merged["metrics"]["quota"] == {"items": None, "bytes": None}
-    assert merged["logs"]["quota"] == {"items": None, "bytes": {"per_second": 1024, "burst": 2048}}
+    assert merged["traces"]["quota"] == {**NO_QUOTA, "items": {"per_second": 10, "burst": 10}}
+    assert merged["metrics"]["quota"] == NO_QUOTA
+    assert merged["logs"]["quota"] == {
+        **NO_QUOTA,
+        "items": {"per_second": 5, "burst": 5},
+        "bytes": {"per_second": 1024, "burst": 2048},
+        "over_limit": "trim",
+    }
+
+
+def test_a_rate_comes_with_its_own_burst_and_null_takes_a_limit_away() -> None:
+    defaults = {
+        "quotas": {
+            "traces": {"items_per_second": 10, "burst": 5, "max_request_bytes": 100, "daily_bytes": "1KB"},
+            "max_attributes": 7,
+            "daily_bytes": "1MB",
+        }
+    }
+    own = {"traces": {"items_per_second": 1000, "daily_bytes": None}, "daily_bytes": None, "monthly_bytes": "1GB"}
+    merged = policy({"quotas": own}, defaults)
+    assert merged["traces"]["quota"]["items"] == {"per_second": 1000, "burst": 1000}
+    assert merged["traces"]["quota"]["max_request_bytes"] == 100
+    assert merged["traces"]["quota"]["volume"]["daily_bytes"] is None
+    assert merged["logs"]["quota"]["labels"]["max_attributes"] == 7
+    assert merged["volume"] == {"daily_bytes": None, "monthly_bytes": 10**9}
+
+
+def test_a_bucket_holds_at_least_one_request() -> None:
+    merged = policy({"quotas": {"logs": {"requests_per_second": 0.1}}})
+    assert merged["logs"]["quota"]["requests"] == {"per_second": 0.1, "burst": 1}
 
 
 MASKS: list[tuple[Any, Any, Any]] = [

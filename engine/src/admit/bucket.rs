@@ -21,10 +21,22 @@ impl Bucket {
         Bucket { rate, tokens: rate.burst, filled_at_ns: 0 }
     }
 
-    /// Another rate for the same bucket: what was taken stays taken.
-    pub fn set_rate(&mut self, rate: Rate) {
-        self.tokens += rate.burst - self.rate.burst;
+    /// Another rate for the same bucket, from now on. It stays as full as it was, in parts of its burst: a reload is neither
+    /// a gift to who has used everything up nor a fine for who has not.
+    pub fn set_rate(&mut self, now_ns: u64, rate: Rate) {
+        self.fill(now_ns);
+        self.tokens *= rate.burst / self.rate.burst;
         self.rate = rate;
+    }
+
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// What is in it; negative: a debt.
+    pub fn level(&mut self, now_ns: u64) -> f64 {
+        self.fill(now_ns);
+        self.tokens
     }
 
     fn fill(&mut self, now_ns: u64) {
@@ -46,7 +58,8 @@ impl Bucket {
         Duration::from_nanos(if nanos < u64::MAX as f64 { nanos as u64 } else { u64::MAX })
     }
 
+    /// Takes tokens, also those that are not there; a negative cost gives back.
     pub fn take(&mut self, cost: f64) {
-        self.tokens -= cost;
+        self.tokens = (self.tokens - cost).min(self.rate.burst);
     }
 }

@@ -11,7 +11,7 @@ use crate::policy::{Tenant, TenantFrom};
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// Why a request over a connection with a client certificate is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CertificateRefusal {
     /// Its validity has ended since the connection was made.
     Expired,

@@ -32,7 +32,7 @@ const MAX_QUESTIONS: usize = 1024;
 /// How many addresses are told apart; those beyond share what the whole gateway may ask.
 const MAX_ADDRESSES: usize = 4096;
 /// What a client is told to wait when too many tokens are being judged.
-const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The SHA-256 of a token: a look-up by it tells nothing about the token by the time it takes.
 pub type Hash = [u8; 32];
@@ -46,6 +46,11 @@ impl Signals {
 
     pub fn of(signals: impl IntoIterator<Item = Signal>) -> Signals {
         Signals(signals.into_iter().fold(0, |bits, signal| bits | 1 << signal.index()))
+    }
+
+    /// What both have.
+    pub fn and(self, other: Signals) -> Signals {
+        Signals(self.0 & other.0)
     }
 
     pub fn contain(self, signal: Signal) -> bool {
@@ -195,7 +200,7 @@ impl Tokens {
         }
         state.believed.capacity = limits.max_believed;
         state.refused.capacity = limits.max_refused;
-        state.everybody.set_rate(limits.questions);
+        state.everybody.set_rate(self.nanos(Instant::now()), limits.questions);
         state.by_address.clear();
         state.limits = limits;
     }
@@ -207,11 +212,8 @@ impl Tokens {
         state.refused.kept.clear();
     }
 
-    /// What is known of a token from `address`; if nothing is, a question.
+    /// What is known of a token ([`is_signed_token`]) from `address`; if nothing is, a question.
     pub fn judge(&self, token: &[u8], address: IpAddr) -> Judged {
-        if !is_signed_token(token) {
-            return Judged::Now(Verdict::Refused);
-        }
         let hash: Hash = Sha256::digest(token).into();
         let now = Instant::now();
         let mut guard = lock(&self.state);
@@ -272,19 +274,20 @@ impl Tokens {
     /// Python's answer to a question, and how long it holds. An answer to no question is ignored: it was given up.
     pub fn answer(&self, id: u64, verdict: &Verdict, holds: Duration) {
         let now = Instant::now();
-        let until = now.checked_add(holds);
+        // Longer than a year is for ever.
+        let until = now + holds.min(Duration::from_secs(365 * 86_400));
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let Some(hash) = state.hashes.remove(&id) else { return };
         let Some(pending) = state.pending.remove(&hash) else { return };
         debug_assert_eq!(pending.id, id);
         state.waiting -= pending.waiting.len();
-        match (verdict, until) {
-            (Verdict::Believed { tenant, signals }, Some(until)) => {
+        match verdict {
+            Verdict::Believed { tenant, signals } => {
                 state.believed.put(hash, (Arc::clone(tenant), *signals), until, now);
             }
-            (Verdict::Refused, Some(until)) => state.refused.put(hash, (), until, now),
-            _ => {}
+            Verdict::Refused => state.refused.put(hash, (), until, now),
+            Verdict::Unavailable { .. } => {}
         }
         drop(guard);
         for waiting in pending.waiting {
@@ -344,7 +347,7 @@ impl Default for TokenLimits {
 
 /// Whether this may be a JSON Web Signature in its compact form (RFC 7515 §7.1): three parts in base64url. Anything else
 /// is nobody's, and costs no question.
-fn is_signed_token(token: &[u8]) -> bool {
+pub fn is_signed_token(token: &[u8]) -> bool {
     let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let mut parts = token.split(|&byte| byte == b'.');
     let mut part = || parts.next().is_some_and(|part| !part.is_empty() && part.iter().copied().all(base64url));
@@ -403,7 +406,7 @@ mod tests {
             tokens.answer(tokens.drain()[0].id, &verdict, Duration::ZERO);
             assert_eq!(receiver.try_recv(), Ok(verdict));
         }
-        let _ = later(tokens.judge(&token(1), HOME));
+        drop(later(tokens.judge(&token(1), HOME)));
     }
 
     #[test]
@@ -413,7 +416,7 @@ mod tests {
         let mut receiver = later(tokens.judge(&token(1), HOME));
         tokens.answer(tokens.drain()[0].id, &unavailable, Duration::from_secs(60));
         assert_eq!(receiver.try_recv(), Ok(unavailable));
-        let _ = later(tokens.judge(&token(1), HOME));
+        drop(later(tokens.judge(&token(1), HOME)));
     }
 
     #[test]
@@ -421,7 +424,7 @@ mod tests {
         let tokens = Tokens::new().unwrap();
         let limits = TokenLimits { max_refused: 16, ..TokenLimits::default() };
         tokens.configure(limits);
-        let _ = later(tokens.judge(&token(0), HOME));
+        drop(later(tokens.judge(&token(0), HOME)));
         tokens.answer(tokens.drain()[0].id, &believed("acme"), Duration::from_secs(60));
         let (mut asked, mut throttled) = (0, 0);
         for number in 1..5_000 {
@@ -443,7 +446,7 @@ mod tests {
         assert_eq!(asked + throttled, 4_999);
         assert!(tokens.counts().refused <= 16);
         // Another address may still ask.
-        let _ = later(tokens.judge(&token(6_000), "192.0.2.7".parse().unwrap()));
+        drop(later(tokens.judge(&token(6_000), "192.0.2.7".parse().unwrap())));
     }
 
     #[test]
@@ -452,7 +455,7 @@ mod tests {
         let fast = Rate { per_second: 1e9, burst: 1e9 };
         tokens.configure(TokenLimits { questions: fast, ..TokenLimits::default() });
         for number in 0..20_000u32 {
-            let _ = tokens.judge(&token(number as usize), IpAddr::from(number.to_be_bytes()));
+            drop(tokens.judge(&token(number as usize), IpAddr::from(number.to_be_bytes())));
             for question in tokens.drain() {
                 tokens.answer(question.id, &Verdict::Refused, Duration::ZERO);
             }
@@ -461,15 +464,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_a_signed_token_is_asked_about() {
-        let tokens = Tokens::new().unwrap();
+    fn only_what_may_be_a_signed_token_is_one() {
         let long = format!("ey.{}.c", "b".repeat(MAX_TOKEN_BYTES)).into_bytes();
         for garbage in
             [&b""[..], b"gwk_1234_abc", b"ey.b", b"ey.b.c.d", b"ey..c", b"ey.b.", b"ey.b c.d", b"xy.b.c", &long]
         {
-            assert_eq!(now(tokens.judge(garbage, HOME)), Verdict::Refused, "{garbage:?}");
+            assert!(!is_signed_token(garbage), "{garbage:?}");
         }
-        let _ = later(tokens.judge(b"eyA.b-_.c", HOME));
+        assert!(is_signed_token(b"eyA.b-_.c"));
     }
 
     #[test]

@@ -228,6 +228,16 @@ impl Accepted {
         Accepted { rejected_items: 0, message: message.into() }
     }
 
+    /// `items` are not taken and never will be; `why` says for which reason.
+    pub fn reject(&mut self, items: u64, why: &str) {
+        self.rejected_items += items;
+        let message = self.message.to_mut();
+        if !message.is_empty() {
+            message.push_str("; ");
+        }
+        message.push_str(why);
+    }
+
     fn response_proto(&self) -> Vec<u8> {
         let mut out = Vec::new();
         if !self.message.is_empty() {

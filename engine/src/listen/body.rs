@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,11 +13,13 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
-use crate::admit::inflight::{Inflight, Reservation};
+use crate::admit::inflight::{self, Reservation};
+use crate::ledger::RejectReason;
 
 /// A client must deliver its whole request within this time; a slower one holds memory that others need.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
-/// What a client is told to wait when the gateway's memory for requests in flight is taken.
+/// What a client is told to wait when the memory for requests in flight, the gateway's or its tenant's, is taken. How long
+/// it stays so nobody knows; a request is in flight for milliseconds.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How much memory is reserved on a client's word.
 const BELIEVED_BYTES: usize = 1 << 20;
@@ -53,36 +54,49 @@ impl Compression {
 #[derive(Debug)]
 pub enum BodyError {
     TooLarge,
-    /// The bound on bytes in flight is reached.
-    Full,
+    /// A bound on bytes in flight is reached: the gateway's or the tenant's.
+    Full(inflight::Full),
     TooSlow,
     /// The connection broke, or the compressed data is damaged.
     Broken(&'static str),
 }
 
 impl BodyError {
+    pub fn reject_reason(&self) -> RejectReason {
+        match self {
+            BodyError::TooLarge => RejectReason::TooLarge,
+            BodyError::Full(inflight::Full::Gateway) => RejectReason::GatewayFull,
+            BodyError::Full(inflight::Full::Tenant) => RejectReason::InflightBytes,
+            BodyError::TooSlow => RejectReason::TooSlow,
+            BodyError::Broken(_) => RejectReason::Malformed,
+        }
+    }
+
     pub fn refusal(&self, max_bytes: usize) -> Refusal {
         match self {
             BodyError::TooLarge => Refusal::too_large(max_bytes),
-            BodyError::Full => {
+            BodyError::Full(inflight::Full::Gateway) => {
                 Refusal::unavailable("the gateway holds as many bytes in flight as it may; retry", FULL_RETRY_AFTER)
             }
+            BodyError::Full(inflight::Full::Tenant) => Refusal::over_quota(
+                "the tenant is over its quota of max_inflight_bytes; send fewer requests at once",
+                FULL_RETRY_AFTER,
+            ),
             BodyError::TooSlow => Refusal::too_slow("the request's body did not arrive in time"),
             BodyError::Broken(what) => Refusal::malformed(*what),
         }
     }
 }
 
-/// Receives a body of at most `max_bytes`, each byte reserved in `inflight` before it is kept.
+/// Receives a body of at most `max_bytes`, each byte reserved before it is kept.
 pub async fn receive(
     body: &mut Incoming,
     max_bytes: usize,
-    inflight: &Arc<Inflight>,
+    mut reservation: Reservation,
 ) -> Result<(Bytes, Reservation), BodyError> {
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(BodyError::TooLarge);
     }
-    let mut reservation = Reservation::empty(inflight);
     let collect = async {
         let mut first = Bytes::new();
         let mut rest: Vec<u8> = Vec::new();
@@ -94,9 +108,7 @@ pub async fn receive(
             if length > max_bytes {
                 return Err(BodyError::TooLarge);
             }
-            if !reservation.grow(data.len()) {
-                return Err(BodyError::Full);
-            }
+            reservation.grow(data.len()).map_err(BodyError::Full)?;
             if first.is_empty() && rest.is_empty() {
                 first = data;
             } else {
@@ -178,9 +190,7 @@ fn read_bounded(
         if filled > max_bytes {
             return Err(BodyError::TooLarge);
         }
-        if !reservation.grow(INFLATE_STEP) {
-            return Err(BodyError::Full);
-        }
+        reservation.grow(INFLATE_STEP).map_err(BodyError::Full)?;
         out.resize(filled + INFLATE_STEP, 0);
         let mut end = filled;
         while end < out.len() {

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -13,13 +12,18 @@ use hyper::body::Incoming;
 use super::answer::{Accepted, Refusal};
 use super::body::{decompress, receive, BodyError, Compression};
 use super::peer::Peer;
-use super::Shared;
+use super::{Protocol, Shared};
 use crate::admit::inflight::Reservation;
 use crate::generation::{Generation, SignalRules, Tenant};
+use crate::identify::refusal::IdentityRefusal;
+use crate::identify::tokens::{self, Signals, Verdict as TokenVerdict};
 use crate::identify::Identified;
 use crate::ledger::RejectReason;
 use crate::otlp::{json, Signal};
 use crate::pipeline::{self, Path, Verdict};
+
+/// How many tokens of one request may be asked about, one after the other.
+const MAX_QUESTIONS: usize = 3;
 
 /// How the body holds the OTLP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,25 +47,22 @@ pub(super) async fn export(
     compression: Option<Compression>,
 ) -> Result<Accepted, Refusal> {
     let generation = shared.generation.load_full();
-    let tenant = identify(shared, &generation, headers, peer)?;
-    let rules = may_send(shared, tenant, signal)?;
+    let protocol = if framing == Framing::Grpc { Protocol::Grpc } else { Protocol::Http };
+    let (tenant, signals) = identify(shared, &generation, headers, peer, protocol).await?;
+    let rules = may_send(shared, tenant, signal, signals)?;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
 
     let Some(compression) = compression else {
         reject(RejectReason::UnsupportedEncoding);
         return Err(Refusal::unsupported("the request's encoding is not one of identity, gzip, zstd"));
     };
-    let max_bytes = shared.limits.max_request_bytes;
+    let max_bytes = rules.quota.max_request_bytes.unwrap_or(usize::MAX).min(shared.limits.max_request_bytes);
     let refuse_body = |error: BodyError| {
-        reject(match error {
-            BodyError::TooLarge => RejectReason::TooLarge,
-            BodyError::Full => RejectReason::GatewayFull,
-            BodyError::TooSlow => RejectReason::TooSlow,
-            BodyError::Broken(_) => RejectReason::Malformed,
-        });
+        reject(error.reject_reason());
         error.refusal(max_bytes)
     };
-    let received = receive(body, max_bytes, &shared.inflight).await;
+    let reservation = Reservation::empty(&shared.inflight, &tenant.state.inflight[signal.index()]);
+    let received = receive(body, max_bytes, reservation).await;
     let (body, mut reservation) = received.map_err(refuse_body)?;
     let message = match framing {
         Framing::Grpc => match unframe(body).map_err(refuse_body)? {
@@ -75,18 +76,21 @@ pub(super) async fn export(
     let (request, warning) = match framing {
         Framing::Grpc | Framing::Protobuf => (message, None),
         Framing::Json => {
-            transcode(signal, &message, &mut reservation).inspect_err(|_| reject(RejectReason::Malformed))?
+            let transcoded = transcode(signal, &message).inspect_err(|_| reject(RejectReason::Malformed));
+            let (request, warning) = transcoded?;
+            reservation.grow(request.len()).map_err(|full| refuse_body(BodyError::Full(full)))?;
+            (request, warning)
         }
     };
 
-    let path = Path { generation: &generation, batches: &shared.batches, epoch: shared.epoch };
+    let path =
+        Path { generation: &generation, batches: &shared.batches, periods: &shared.periods, epoch: shared.epoch };
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
     let processed =
         catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
-    let verdict = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
-    let Verdict { accepted, commit } = verdict;
-    if let Some(kept) = commit {
+    let processed = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
+    if let Verdict::WaitForCommit(kept) = processed.verdict {
         if !kept.await.unwrap_or(false) {
             return Err(Refusal::unavailable(
                 "the queue could not keep the request; retry",
@@ -94,33 +98,56 @@ pub(super) async fn export(
             ));
         }
     }
-    Ok(warning.map_or(accepted, Accepted::warning))
+    Ok(warning.map_or(processed.accepted, Accepted::warning))
 }
 
-fn identify<'a>(
+/// Whose the request is. Waits for the verdict on a token that is new here.
+async fn identify<'a>(
     shared: &Shared,
     generation: &'a Generation,
     headers: &HeaderMap,
     peer: &Peer,
-) -> Result<&'a Tenant, Refusal> {
-    let identified = peer
-        .check(SystemTime::now())
-        .map_or_else(Identified::Certificate, |()| generation.identity.identify(headers, peer));
-    let (counter, message) = match identified {
-        Identified::Certificate(refusal) => (&shared.stats.certificate_refusals[refusal as usize], refusal.message()),
-        Identified::Tenant(index) => match generation.tenants.get(index) {
-            Some(tenant) => return Ok(tenant),
-            None => (&shared.stats.unknown_credential, "the credential is unknown"),
-        },
-        Identified::NoCredential => (&shared.stats.no_credential, "no credential; send an API key"),
-        Identified::UnknownCredential => (&shared.stats.unknown_credential, "the credential is unknown"),
+    protocol: Protocol,
+) -> Result<(&'a Tenant, Signals), Refusal> {
+    let refuse = |refusal: IdentityRefusal| {
+        shared.stats.refuse_identity(refusal, peer.address, protocol);
+        Refusal::unauthenticated(refusal.message())
     };
-    counter.fetch_add(1, Ordering::Relaxed);
-    Err(Refusal::unauthenticated(message))
+    if let Err(refusal) = peer.check(SystemTime::now()) {
+        return Err(refuse(IdentityRefusal::Certificate(refusal)));
+    }
+    for _ in 0..MAX_QUESTIONS {
+        let verdict = match generation.identity.identify(headers, peer, &shared.tokens) {
+            Identified::Sender(sender) => match generation.tenants.get(sender.tenant) {
+                Some(tenant) => return Ok((tenant, sender.signals)),
+                None => return Err(refuse(IdentityRefusal::UnknownTenant)),
+            },
+            Identified::Refused(refusal) => return Err(refuse(refusal)),
+            Identified::Unavailable { retry_after } => return Err(cannot_tell(retry_after)),
+            Identified::Asked(verdict) => verdict,
+        };
+        match tokio::time::timeout(tokens::MAX_WAIT, verdict).await {
+            // The verdict is kept now: the next round finds it beside whatever else the request shows.
+            Ok(Ok(TokenVerdict::Believed { .. } | TokenVerdict::Refused)) => {}
+            Ok(Ok(TokenVerdict::Unavailable { retry_after })) => return Err(cannot_tell(retry_after)),
+            Ok(Err(_)) | Err(_) => return Err(cannot_tell(tokens::BUSY_RETRY_AFTER)),
+        }
+    }
+    // Its verdicts ran out as soon as they were given.
+    Err(refuse(IdentityRefusal::RefusedToken))
+}
+
+fn cannot_tell(retry_after: Duration) -> Refusal {
+    Refusal::unavailable("whose token this is cannot be told now; retry", retry_after)
 }
 
 /// What can be decided before the body is read.
-fn may_send<'a>(shared: &Shared, tenant: &'a Tenant, signal: Signal) -> Result<&'a SignalRules, Refusal> {
+fn may_send<'a>(
+    shared: &Shared,
+    tenant: &'a Tenant,
+    signal: Signal,
+    signals: Signals,
+) -> Result<&'a SignalRules, Refusal> {
     let id = &tenant.state.id;
     let reject = |reason| tenant.state.intake[signal.index()].reject_request(reason);
     if tenant.disabled {
@@ -131,6 +158,10 @@ fn may_send<'a>(shared: &Shared, tenant: &'a Tenant, signal: Signal) -> Result<&
         reject(RejectReason::SignalNotAllowed);
         return Err(Refusal::forbidden(format!("tenant {id} may not send {}", signal.name())));
     };
+    if !signals.contain(signal) {
+        reject(RejectReason::SignalNotAllowed);
+        return Err(Refusal::forbidden(format!("this credential of tenant {id} may not send {}", signal.name())));
+    }
     let gate = shared.gate.load();
     let gate = gate.as_ref().cloned().or_else(|| tenant.state.gate.load_full());
     if let Some(reason) = gate {
@@ -156,16 +187,9 @@ fn unframe(body: Bytes) -> Result<(Bytes, bool), BodyError> {
 }
 
 /// OTLP/JSON to protobuf, and a warning if it held nothing that OTLP knows.
-fn transcode(
-    signal: Signal,
-    message: &[u8],
-    reservation: &mut Reservation,
-) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
+fn transcode(signal: Signal, message: &[u8]) -> Result<(Bytes, Option<Cow<'static, str>>), Refusal> {
     let mut request = Vec::with_capacity(message.len() / 2);
     let decoded = json::decode(signal, message, &mut request).map_err(|error| Refusal::malformed(error.to_string()))?;
-    if !reservation.grow(request.len()) {
-        return Err(BodyError::Full.refusal(0));
-    }
     let warning = (!decoded.known_shape).then(|| {
         let field = match signal {
             Signal::Traces => "resourceSpans",

@@ -19,8 +19,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use crate::admit::inflight::Inflight;
+use crate::admit::volume::Periods;
 use crate::batch::Batches;
 use crate::generation::{Generation, TenantStates};
+use crate::identify::tokens::Tokens;
 use handshake::HandshakeFailures;
 use stats::RequestStats;
 use tls::TlsContext;
@@ -62,9 +64,12 @@ pub struct Shared {
     pub states: TenantStates,
     pub batches: Batches,
     pub inflight: Arc<Inflight>,
+    /// When the periods of volume quotas end.
+    pub periods: Periods,
     /// Why new requests of everybody are refused for now.
     pub gate: ArcSwapOption<String>,
     pub stats: RequestStats,
+    pub tokens: Tokens,
     /// True once the listeners close: clients are told to go.
     pub draining: watch::Sender<bool>,
     pub connections: [AtomicU64; 2],
@@ -76,6 +81,13 @@ pub struct Shared {
     pub active_requests: AtomicU64,
     /// Start of the monotonic clock that token buckets count on.
     pub epoch: Instant,
+}
+
+impl Shared {
+    /// The monotonic clock of all budgets, in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Adds one to a gauge for as long as it lives.

@@ -1,14 +1,17 @@
 //! Counters of requests: how many, how answered, how long they took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::answer::{Accepted, Code, Refusal};
 use super::Protocol;
-use crate::identify::certificate::CertificateRefusal;
+use crate::batch::lock;
+use crate::identify::refusal::IdentityRefusal;
 use crate::otlp::Signal;
 
 /// Upper bounds of the duration histogram, in seconds.
@@ -21,13 +24,24 @@ struct Cell {
     buckets: [AtomicU64; BOUNDS.len() + 1],
 }
 
+/// How many refusals are told apart between two looks of the audit trail.
+const MAX_REFUSED: usize = 256;
+
+/// Somebody who was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RefusedPeer {
+    pub refusal: IdentityRefusal,
+    pub address: IpAddr,
+    pub protocol: Protocol,
+}
+
 /// By transport, signal and gRPC status.
 #[derive(Default)]
 pub struct RequestStats {
     cells: [[[Cell; Code::ALL.len()]; 3]; 2],
-    pub no_credential: AtomicU64,
-    pub unknown_credential: AtomicU64,
-    pub certificate_refusals: [AtomicU64; CertificateRefusal::ALL.len()],
+    unauthenticated: [AtomicU64; IdentityRefusal::COUNT],
+    /// Who was refused and why, since this was last asked for: for the audit trail, so not every time.
+    refused: Mutex<HashSet<RefusedPeer>>,
 }
 
 /// One series of the snapshot.
@@ -53,13 +67,23 @@ impl RequestStats {
         cell.sum_nanos.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
     }
 
+    pub fn refuse_identity(&self, refusal: IdentityRefusal, address: IpAddr, protocol: Protocol) {
+        self.unauthenticated[refusal.index()].fetch_add(1, Ordering::Relaxed);
+        let mut refused = lock(&self.refused);
+        if refused.len() < MAX_REFUSED {
+            refused.insert(RefusedPeer { refusal, address, protocol });
+        }
+    }
+
     /// Refused identities by reason.
     pub fn unauthenticated(&self) -> BTreeMap<&'static str, u64> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let certificates = CertificateRefusal::ALL.iter().zip(&self.certificate_refusals);
-        let credentials =
-            [("no_credential", read(&self.no_credential)), ("unknown_credential", read(&self.unknown_credential))];
-        certificates.map(|(refusal, counter)| (refusal.reason(), read(counter))).chain(credentials).collect()
+        let counted = IdentityRefusal::all().zip(&self.unauthenticated);
+        counted.map(|(refusal, count)| (refusal.reason(), count.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Who was refused since the last call, each address and reason once, up to a number.
+    pub fn take_refused(&self) -> HashSet<RefusedPeer> {
+        std::mem::take(&mut lock(&self.refused))
     }
 
     /// Every series that has counted something.

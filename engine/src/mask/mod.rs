@@ -12,7 +12,7 @@ mod keys;
 use self::detectors::{Census, Entry};
 use self::keys::{KeyCache, SensitiveKeys};
 use crate::otlp::edit::EditList;
-use crate::otlp::walk::{self, At, Fate, Number, Place, Plain, Visitor};
+use crate::otlp::walk::{self, At, Extent, Fate, Number, Place, Plain, Visitor};
 use crate::otlp::wire::{put_bytes_field, Field};
 use crate::otlp::{any_value, Malformed, Signal};
 use crate::policy::{self, MaskAction};
@@ -48,7 +48,7 @@ impl Masker {
     }
 }
 
-/// Validates the request and, if there is a masker, collects the edits that mask it.
+/// Validates the request and, if there is a masker, collects the edits that mask it. Returns how far attributes extend.
 ///
 /// `edits` must be empty; after an error it is of no use.
 pub fn check_and_mask(
@@ -57,7 +57,7 @@ pub fn check_and_mask(
     masker: Option<&Masker>,
     edits: &mut EditList,
     counts: &mut MaskCounts,
-) -> Result<(), Malformed> {
+) -> Result<Extent, Malformed> {
     match masker {
         None => walk::validate(signal, request),
         Some(masker) => {

@@ -3,6 +3,7 @@
 //! Source: opentelemetry-proto (v1 of common, resource, trace, metrics and logs).
 
 pub mod edit;
+pub mod items;
 pub mod json;
 pub mod text;
 pub mod walk;

@@ -90,6 +90,19 @@ pub trait Visitor<'a> {
     fn number(&mut self, at: At<'a>, field: &Field<'a>, number: Number, edits: &mut EditList);
 }
 
+/// How far the attributes of a request extend: no list of them is longer, and no KeyValue larger, than this. Those nested in
+/// a value count as a part of it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    pub most_attributes: usize,
+    pub largest_attribute: usize,
+    /// Of the keys of more than [`SHORT`] bytes.
+    pub longest_key: usize,
+}
+
+/// A length that takes one byte.
+pub const SHORT: usize = 127;
+
 /// Walks a whole request.
 ///
 /// After an error `edits` is of no use: clear it.
@@ -98,12 +111,14 @@ pub fn walk<'a, V: Visitor<'a>>(
     request: &'a [u8],
     visitor: &mut V,
     edits: &mut EditList,
-) -> Result<(), Malformed> {
-    Walk { visitor, edits }.message(Reader::new(request), schema::request(signal))
+) -> Result<Extent, Malformed> {
+    let mut walk = Walk { visitor, edits, extent: Extent::default() };
+    walk.message(Reader::new(request), schema::request(signal))?;
+    Ok(walk.extent)
 }
 
 /// Validates a whole request.
-pub fn validate(signal: Signal, request: &[u8]) -> Result<(), Malformed> {
+pub fn validate(signal: Signal, request: &[u8]) -> Result<Extent, Malformed> {
     walk(signal, request, &mut Nobody, &mut EditList::default())
 }
 
@@ -131,11 +146,13 @@ impl<'a> Visitor<'a> for Nobody {
 struct Walk<'w, V> {
     visitor: &'w mut V,
     edits: &'w mut EditList,
+    extent: Extent,
 }
 
 impl<'a, V: Visitor<'a>> Walk<'_, V> {
     fn message(&mut self, mut reader: Reader<'a>, schema: &'static Schema) -> Result<(), Malformed> {
         let mut seen = 0u32;
+        let mut attributes = 0;
         while let Some(field) = reader.next_field()? {
             match schema.kind(field.number) {
                 Kind::Unknown => {}
@@ -164,12 +181,17 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                     self.message(nested, inner)?;
                     self.exit();
                 }
-                Kind::KeyValue => self.key_value(reader.nested(&field)?, &field, Place::AttributeValue, 1)?,
+                Kind::KeyValue => {
+                    attributes += 1;
+                    self.extent.largest_attribute = self.extent.largest_attribute.max(field.end - field.payload);
+                    self.key_value(reader.nested(&field)?, &field, Place::AttributeValue, 1)?;
+                }
                 Kind::AnyValue(place) => {
                     self.any_value(reader.nested(&field)?, &field, At { place, key: None }, 1)?;
                 }
             }
         }
+        self.extent.most_attributes = self.extent.most_attributes.max(attributes);
         if seen & schema.required != schema.required {
             return Err(Malformed::IdLength);
         }
@@ -190,7 +212,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 let mut fields = inner;
                 while let Some(part) = fields.next_field()? {
                     match part.number {
-                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        KEY => self.key(key, &part)?,
                         VALUE => {
                             self.any_value(fields.nested(&part)?, &part, At { place, key: Some(key) }, depth)?;
                         }
@@ -209,7 +231,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 while let Some(part) = fields.next_field()? {
                     match part.number {
                         // The key itself may hold a secret.
-                        KEY => self.string(At { place: Place::AttributeKey, key: Some(key) }, &part)?,
+                        KEY => self.key(key, &part)?,
                         VALUE => {
                             check_any_value(fields.nested(&part)?, &part, depth)?;
                             // Further occurrences would be merged into the replacement.
@@ -230,13 +252,20 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 self.exit();
             }
             Fate::Remove => {
-                let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default() };
+                let mut nobody =
+                    Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default() };
                 nobody.key_value(inner, field, place, depth)?;
                 self.edits.remove(field);
                 self.visitor.attribute_edited();
             }
         }
         Ok(())
+    }
+
+    #[inline]
+    fn key(&mut self, key: &'a [u8], part: &Field<'a>) -> Result<(), Malformed> {
+        self.extent.longest_key = self.extent.longest_key.max(part.end - part.payload);
+        self.string(At { place: Place::AttributeKey, key: Some(key) }, part)
     }
 
     /// The key, which may stand behind the value, or twice (the last one counts; the harsher fate does).
@@ -373,7 +402,7 @@ const KEY_STRINDEX: u32 = 3;
 
 /// Validates a value that will be replaced as a whole.
 fn check_any_value<'a>(inner: Reader<'a>, field: &Field<'a>, depth: usize) -> Result<(), Malformed> {
-    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default() };
+    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default() };
     nobody.any_value(inner, field, At { place: Place::AttributeValue, key: None }, depth)
 }
 

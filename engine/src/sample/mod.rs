@@ -5,7 +5,10 @@
 //! a rejection threshold (T) and keeps what has R >= T; the threshold that a span has passed stands in `th`, so that whoever
 //! counts spans can scale them. A sampler only ever raises it.
 
+mod logs;
 mod tracestate;
+
+pub use self::logs::sample_logs;
 
 use self::tracestate::OtelState;
 use crate::otlp::edit::EditList;
@@ -16,8 +19,33 @@ use crate::policy;
 /// One more than the largest randomness: a span with this threshold never stays.
 const MAX_THRESHOLD: u64 = 1 << 56;
 
+/// A rejection threshold: what has less randomness goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Threshold(u64);
+
+impl Threshold {
+    pub const KEEP_ALL: Threshold = Threshold(0);
+    /// A threshold that is found by measuring has 16 bits: four digits in a tracestate are exact enough.
+    const MEASURED_STEP: u64 = 1 << 40;
+
+    /// Keeps at most this share, and about 1 in 65536 less at the most.
+    pub fn keeping(probability: f64) -> Threshold {
+        let steps = ((1.0 - probability) * (MAX_THRESHOLD / Self::MEASURED_STEP) as f64).ceil().max(0.0) as u64;
+        Threshold((steps * Self::MEASURED_STEP).min(MAX_THRESHOLD - Self::MEASURED_STEP))
+    }
+
+    /// The share that it keeps, exactly.
+    pub fn probability(self) -> f64 {
+        1.0 - self.0 as f64 / MAX_THRESHOLD as f64
+    }
+
+    fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// Keeps a share of all traces.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct RatioSampler {
     threshold: u64,
 }
@@ -29,6 +57,11 @@ impl RatioSampler {
             return Err(format!("sample.ratio: {} is not between 0 and 1", spec.ratio));
         }
         Ok(RatioSampler { threshold: ((1.0 - spec.ratio) * MAX_THRESHOLD as f64).round() as u64 })
+    }
+
+    /// This sampler, or a stricter one.
+    pub fn raised_to(self, threshold: Threshold) -> RatioSampler {
+        RatioSampler { threshold: self.threshold.max(threshold.0) }
     }
 
     /// Whether this sampler lets everything pass.

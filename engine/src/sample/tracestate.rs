@@ -82,7 +82,7 @@ fn write_field(out: &mut Vec<u8>, begin: usize, text: &[u8], rest: impl FnOnce(&
 }
 
 /// Hexadecimal digits from the left, without zeros at the end.
-fn write_threshold(threshold: u64, out: &mut Vec<u8>) {
+pub(super) fn write_threshold(threshold: u64, out: &mut Vec<u8>) {
     let begin = out.len();
     let mut rest = threshold;
     loop {
@@ -116,14 +116,18 @@ fn parse_otel(value: &[u8]) -> Option<OtelState> {
     let mut state = OtelState::default();
     for field in value.split(|&byte| byte == b';').filter(|field| !field.is_empty()) {
         if let Some(digits) = field.strip_prefix(b"th:") {
-            let threshold = hexadecimal(digits).filter(|_| state.threshold.is_none())?;
-            state.threshold = Some(threshold << (4 * (DIGITS - digits.len())));
+            state.threshold = Some(hexadecimal_threshold(digits).filter(|_| state.threshold.is_none())?);
         } else if let Some(digits) = field.strip_prefix(b"rv:") {
             let randomness = hexadecimal(digits).filter(|_| digits.len() == DIGITS && state.randomness.is_none())?;
             state.randomness = Some(randomness);
         }
     }
     Some(state)
+}
+
+/// A threshold, whose digits count from the left.
+pub(super) fn hexadecimal_threshold(digits: &[u8]) -> Option<u64> {
+    hexadecimal(digits).map(|threshold| threshold << (4 * (DIGITS - digits.len())))
 }
 
 /// 1 to 14 lower-case digits.

@@ -26,6 +26,7 @@ use self::growth::LabelGrowth;
 use self::keys::HashKey;
 use self::table::{ActiveTable, Window};
 use super::bucket::Bucket;
+use super::budget::set_rate;
 use crate::batch::lock;
 use crate::policy::{Rate, SeriesQuota, StreamQuota};
 
@@ -101,9 +102,9 @@ impl SeriesBudget {
     }
 
     /// New limits; what is known, and what was taken from the minute's budget, stays.
-    fn update(&self, quota: &SeriesQuota) {
+    fn update(&self, now_ns: u64, quota: &SeriesQuota) {
         let rate = quota.new_per_minute.map(|count| Rate { per_second: count / 60.0, burst: count });
-        super::set_rate(&mut lock(&self.new_series), rate);
+        set_rate(&mut lock(&self.new_series), now_ns, rate);
         self.window_s.store(u64::from(quota.window_s), Ordering::Relaxed);
     }
 
@@ -159,13 +160,15 @@ impl ActiveState {
 
     /// A new generation's limits. Without a limit nothing is tracked: what a tenant sends unseen cannot be told from new
     /// series later, so the state starts over.
-    pub fn update(&self, series: Option<&SeriesQuota>, streams: Option<&StreamQuota>) {
+    ///
+    /// `now_ns` is of the clock that the token buckets count on.
+    pub fn update(&self, now_ns: u64, series: Option<&SeriesQuota>, streams: Option<&StreamQuota>) {
         match (series, self.series.load_full()) {
             (None, _) => self.series.store(None),
-            (Some(quota), Some(budget)) => budget.update(quota),
+            (Some(quota), Some(budget)) => budget.update(now_ns, quota),
             (Some(quota), None) => {
                 let budget = SeriesBudget::new(Now::read(0));
-                budget.update(quota);
+                budget.update(now_ns, quota);
                 self.series.store(Some(Arc::new(budget)));
             }
         }

@@ -223,7 +223,7 @@ fn a_histogram_counts_for_its_series_and_is_folded_whole() {
 fn new_series_a_minute_are_limited_and_a_folded_one_gets_its_turn() {
     let budget = budget();
     let quota = SeriesQuota { max_active: None, new_per_minute: Some(2.0), ..QUOTA };
-    budget.update(&quota);
+    budget.update(0, &quota);
     let send = |time, ids: &[&str], value| {
         let points = ids.iter().map(|id| point(id, Some(1), time, value)).collect();
         hold(&budget, &quota, &Rules::default(), now(time), &request(vec![sum(points)]))
@@ -291,7 +291,7 @@ fn samples_of_an_overflow_series_never_share_a_time_or_run_away() {
 #[test]
 fn damaged_state_is_refused_not_believed() {
     let state = ActiveState::default();
-    state.update(Some(&QUOTA), Some(&StreamQuota { max_active: 1, window_s: 60 }));
+    state.update(0, Some(&QUOTA), Some(&StreamQuota { max_active: 1, window_s: 60 }));
     let budget = state.series().unwrap();
     let points = ["a", "b", "x"].map(|id| point(id, Some(0), 1, 1.0)).to_vec();
     hold(&budget, &QUOTA, &Rules::default(), now(1), &request(vec![sum(points)]));
@@ -310,16 +310,16 @@ fn damaged_state_is_refused_not_believed() {
 #[test]
 fn a_reload_changes_limits_and_forgets_nothing_until_there_is_no_limit() {
     let state = ActiveState::default();
-    state.update(Some(&QUOTA), None);
+    state.update(0, Some(&QUOTA), None);
     let points = || request(vec![sum(["a", "b", "x"].map(|id| point(id, Some(0), 1, 1.0)).to_vec())]);
     let send = |quota: &SeriesQuota| hold(&state.series().unwrap(), quota, &Rules::default(), now(1), &points()).left();
     assert_eq!(send(&QUOTA).len(), 2);
     let less = SeriesQuota { max_active: Some(1), ..QUOTA };
-    state.update(Some(&less), None);
+    state.update(0, Some(&less), None);
     assert_eq!(send(&less), ["c{a} 1", "c{b} 1"], "what is known flows");
     let more = SeriesQuota { max_active: Some(3), ..QUOTA };
-    state.update(Some(&more), None);
+    state.update(0, Some(&more), None);
     assert_eq!(send(&more).len(), 3, "there is room");
-    state.update(None, None);
+    state.update(0, None, None);
     assert!(state.series().is_none());
 }

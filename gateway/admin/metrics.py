@@ -133,6 +133,7 @@ class GatewayCollector(Collector):
             if name != OTHER_TENANTS:  # shares do not add up
                 kept.add_metric((name, entry["signal"]), entry["kept_ratio"])
         yield kept
+
     def _active(self, entries: list[dict[str, Any]], names: dict[str, str]) -> Iterator[Metric]:
         gauges = (
             ("gateway_active_series", "active_series", "Series within the budget that were seen in the window"),

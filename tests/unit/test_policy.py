@@ -216,3 +216,11 @@ def test_a_budget_of_series_is_for_metrics_and_one_of_streams_for_logs() -> None
     assert compiled["logs"]["streams"] == {"max_active": 5, "window_s": 3600}
     assert compiled["traces"]["series"] is None
     assert compiled["metrics"]["streams"] is None
+
+
+def test_the_series_budget_is_inherited_key_by_key_and_null_lifts_it() -> None:
+    defaults = {"quotas": {"metrics": {"active_series": 10, "active_window": "2h"}, "logs": {"active_streams": 5}}}
+    own = {"metrics": {"active_series": 20, "items_per_second": 1}, "logs": {"active_streams": None}}
+    merged = policy({"quotas": own}, defaults)
+    assert (merged["metrics"]["series"]["max_active"], merged["metrics"]["series"]["window_s"]) == (20, 7200)
+    assert merged["logs"]["streams"] is None

@@ -152,6 +152,18 @@ class Engine:
     def close_listeners(self) -> None:
         """Accept no new connection; tell clients to go (GOAWAY, `connection: close`); running requests go on."""
 
+    def dump_series(self, tenant: str, *, last: bool) -> bytes | None:
+        """What is known of a tenant's active series and log streams; None if it has no such quota.
+
+        `last`: nothing comes in any more, so that what was folded can go on in the next run.
+        """
+
+    def load_series(self, state: bytes) -> None:
+        """Put back what `dump_series` gave, before the first `apply`.
+
+        Raises ValueError if the bytes are damaged, or the tenant is in use already.
+        """
+
     def snapshot(self) -> bytes:
         """Every counter, as JSON; see docs/engine-snapshot.md."""
 

@@ -35,6 +35,7 @@ from gateway.identity.oidc import OidcVerifier
 from gateway.policy.compiler import compile_table
 from gateway.policy.inheritance import effective
 from gateway.policy.periods import Periods
+from gateway.state import SeriesState
 from gateway.tls_files import TlsFiles, TlsMaterial, read, stamp_of
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
@@ -93,6 +94,7 @@ class Daemon:
             sockets = Sockets.bind(self.config)
             self.engine = _engine(self.config, threads=self.config.listen.threads)
             self.delivery = await Delivery.open(self.config, engine=self.engine)
+            self.series = await SeriesState.restore(self.config, engine=self.engine)
             sources = Sources(self.engine.snapshot, self.delivery.counters)
             self.usage = await Usage.open(self.config.usage, sources)
             self.audit = Audit.open(self.config.audit, lambda: self.state.generation)
@@ -114,6 +116,7 @@ class Daemon:
             log.error(str(error))
             return EXIT_CONFIG
         keeping_periods = asyncio.create_task(self.keep_periods(periods))
+        await self.series.start()
         await self.delivery.start()
         await self.verifier.reconfigure(_issuers(self.config))
         self.desk.open()
@@ -294,6 +297,7 @@ class Daemon:
         )
         await self.delivery.reconfigure(config)
         await self.verifier.reconfigure(_issuers(config))
+        self.series.reconfigure(config)
         self.apply(config)
         if config.identity != self.config.identity:
             # What a token means may be another thing now.
@@ -331,6 +335,7 @@ class Daemon:
             if time.monotonic() > deadline:
                 log.warning("requests were still under way at the end", requests=snapshot["active_requests"])
                 break
+        await self.series.finish()
         await self.delivery.drain(max(0.1, deadline - time.monotonic()))
 
 

@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
 use crate::admit::inflight::Inflight;
+use crate::admit::series::{self, ActiveSnapshot};
 use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
 use crate::batch::{lock, Batches, Closed};
@@ -190,6 +191,22 @@ impl Engine {
         }
     }
 
+    /// What is known of a tenant's active series and streams; none if nothing is tracked. `last`: nothing comes in any
+    /// more, so what is folded can go on in the next run.
+    pub fn dump_series(&self, tenant: &str, last: bool) -> Option<Vec<u8>> {
+        let state = self.shared.states.find(tenant)?;
+        series::dump(tenant, &state.active, last)
+    }
+
+    /// Puts back what `dump_series` gave, before the first policy.
+    pub fn load_series(&self, bytes: &[u8]) -> Result<(), String> {
+        let (tenant, state) = series::restore(bytes, series::Now::read(0))?;
+        match self.shared.states.restore(&tenant, state) {
+            true => Ok(()),
+            false => Err(format!("tenant {tenant} is in use already")),
+        }
+    }
+
     /// Every counter, as JSON (docs/engine-snapshot.md).
     pub fn snapshot(&self) -> Vec<u8> {
         let shared = &self.shared;
@@ -198,11 +215,13 @@ impl Engine {
         let mut quotas = Vec::new();
         let mut downsampling = Vec::new();
         let now_ns = shared.now_ns();
+        let mut active = Vec::new();
         for state in shared.states.all() {
             for signal in Signal::ALL {
                 intake.extend(state.intake[signal.index()].snapshot(&state.id, signal));
             }
             usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
+            active.extend(state.active.snapshot(&state.id));
             for outlet in state.outlets() {
                 outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
             }
@@ -222,6 +241,7 @@ impl Engine {
             outlets,
             quotas,
             downsampling,
+            active,
             requests: shared.stats.snapshot(),
             unauthenticated_requests: shared.stats.unauthenticated(),
             tokens: shared.tokens.counts(),
@@ -251,6 +271,7 @@ struct Snapshot {
     outlets: Vec<OutletSnapshot>,
     quotas: Vec<QuotaUse>,
     downsampling: Vec<Downsampling>,
+    active: Vec<ActiveSnapshot>,
     requests: Vec<RequestSeries>,
     unauthenticated_requests: BTreeMap<&'static str, u64>,
     tokens: TokenCounts,

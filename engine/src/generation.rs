@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use std::sync::Mutex;
 
 use crate::admit::inflight::Inflight;
+use crate::admit::series::ActiveState;
 use crate::admit::volume::Volume;
 use crate::admit::Budget;
 use crate::batch::{lock, Outlet};
@@ -16,7 +17,9 @@ use crate::identify::Identity;
 use crate::ledger::IntakeCell;
 use crate::mask::Masker;
 use crate::otlp::Signal;
-use crate::policy::{Ack, Claims, Encoding, OverLimit, Quota, SignalPolicy, Table, VolumeLimits};
+use crate::policy::{
+    Ack, Claims, Encoding, OverLimit, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table, VolumeLimits,
+};
 use crate::relabel::Rules;
 use crate::sample::RatioSampler;
 
@@ -54,6 +57,10 @@ pub struct SignalRules {
     pub series_rules: Rules,
     pub sampler: Option<RatioSampler>,
     pub quota: Quota,
+    pub series_quota: Option<SeriesQuota>,
+    pub stream_quota: Option<StreamQuota>,
+    /// How series are named, by all destinations of the signal together: what the series budget counts.
+    pub series_names: RemoteWriteEncoder,
     /// Indices into the generation's destinations.
     routes: Vec<usize>,
 }
@@ -97,7 +104,7 @@ impl Tenant {
 /// By destination and signal.
 type Outlets = HashMap<(Arc<str>, Signal), Arc<Outlet>>;
 
-/// What outlives generations: counters, the fill of token buckets, open batches.
+/// What outlives generations: counters, the fill of token buckets, active series, open batches.
 pub struct TenantState {
     pub id: Arc<str>,
     pub intake: [Arc<IntakeCell>; 3],
@@ -105,19 +112,22 @@ pub struct TenantState {
     pub volume: Volume,
     /// Bytes in flight of each signal.
     pub inflight: [Arc<Inflight>; 3],
+    /// Active series and log streams.
+    pub active: ActiveState,
     /// Why new requests are refused for now.
     pub gate: ArcSwapOption<String>,
     outlets: Mutex<Outlets>,
 }
 
 impl TenantState {
-    fn new(id: &str) -> TenantState {
+    fn new(id: &str, active: ActiveState) -> TenantState {
         TenantState {
             id: Arc::from(id),
             intake: Signal::ALL.map(|_| Arc::new(IntakeCell::default())),
             budgets: Signal::ALL.map(|_| Budget::new(&Quota::default())),
             volume: Volume::default(),
             inflight: Signal::ALL.map(|_| Arc::new(Inflight::new(u64::MAX))),
+            active,
             gate: ArcSwapOption::empty(),
             outlets: Mutex::default(),
         }
@@ -143,7 +153,19 @@ pub struct TenantStates(Mutex<HashMap<String, Arc<TenantState>>>);
 impl TenantStates {
     pub fn get(&self, id: &str) -> Arc<TenantState> {
         let mut states = lock(&self.0);
-        Arc::clone(states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id))))
+        Arc::clone(
+            states.entry(id.to_owned()).or_insert_with(|| Arc::new(TenantState::new(id, ActiveState::default()))),
+        )
+    }
+
+    /// A tenant with what a former run knew of it; false, and nothing, if it is there already.
+    pub fn restore(&self, id: &str, active: ActiveState) -> bool {
+        let mut states = lock(&self.0);
+        let vacant = !states.contains_key(id);
+        if vacant {
+            states.insert(id.to_owned(), Arc::new(TenantState::new(id, active)));
+        }
+        vacant
     }
 
     pub fn find(&self, id: &str) -> Option<Arc<TenantState>> {
@@ -223,6 +245,9 @@ impl Generation {
                     tenant.state.inflight[signal.index()].set_max(rules.quota.max_inflight_bytes.unwrap_or(u64::MAX));
                 }
             }
+            let series = tenant.rules(Signal::Metrics).and_then(|rules| rules.series_quota.as_ref());
+            let streams = tenant.rules(Signal::Logs).and_then(|rules| rules.stream_quota.as_ref());
+            tenant.state.active.update(now_ns, series, streams);
         }
     }
 }
@@ -250,12 +275,19 @@ fn compile_signal(
         Some(sample) => Some(RatioSampler::compile(sample).map_err(|error| format!("sample: {error}"))?),
         None => None,
     };
+    let remote_writes = spec.routes.iter().filter_map(|route| match destinations[*route].1.as_ref() {
+        Encoder::RemoteWrite(encoder) => Some(encoder),
+        Encoder::Otlp | Encoder::OtlpJson | Encoder::Loki(_) => None,
+    });
     Ok(SignalRules {
         masker,
         resource_rules: Rules::compile(&spec.relabel.resource).map_err(|error| format!("relabel.resource: {error}"))?,
         series_rules: Rules::compile(&spec.relabel.series).map_err(|error| format!("relabel.series: {error}"))?,
         sampler,
         quota: spec.quota,
+        series_quota: spec.series.filter(|_| signal == Signal::Metrics),
+        stream_quota: spec.streams.filter(|_| signal == Signal::Logs),
+        series_names: RemoteWriteEncoder::union(remote_writes),
         routes: spec.routes.clone(),
     })
 }

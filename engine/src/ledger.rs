@@ -35,10 +35,12 @@ pub enum RejectReason {
     GatewayFull,
     Gated,
     QueueFull,
+    /// Points of new series over the tenant's budget that cannot be folded; the rest of the request is taken.
+    SeriesLimit,
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 17] = [
+    pub const ALL: [RejectReason; 18] = [
         RejectReason::Malformed,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
@@ -56,6 +58,7 @@ impl RejectReason {
         RejectReason::GatewayFull,
         RejectReason::Gated,
         RejectReason::QueueFull,
+        RejectReason::SeriesLimit,
     ];
 
     pub fn name(self) -> &'static str {
@@ -77,6 +80,7 @@ impl RejectReason {
             RejectReason::GatewayFull => "gateway_full",
             RejectReason::Gated => "gated",
             RejectReason::QueueFull => "queue_full",
+            RejectReason::SeriesLimit => "series_limit",
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
+use crate::admit::series::{enforce, Held, Now, SeriesBudget, Streams};
 use crate::admit::volume::Periods;
 use crate::admit::{labels, Cost, Grant, Surroundings};
 use crate::batch::{Batches, Pending, Piece};
@@ -15,7 +17,7 @@ use crate::mask::{check_and_mask, MaskCounts};
 use crate::otlp::edit::EditList;
 use crate::otlp::items::{keep_first, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
-use crate::policy::{Ack, Claims};
+use crate::policy::{Ack, Claims, SeriesQuota};
 use crate::resource;
 use crate::sample::{sample, sample_logs, Threshold};
 
@@ -46,6 +48,13 @@ pub struct Path<'a> {
     pub periods: &'a Periods,
     /// Start of the monotonic clock that the token buckets count on.
     pub epoch: Instant,
+}
+
+impl Path<'_> {
+    /// Now, on the clock of the token buckets.
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// Takes one request through all stages.
@@ -143,10 +152,44 @@ pub fn process(
     }
     let sampled = edits.apply(&relabelled);
 
+    edits.clear();
+    let budget = rules.series_quota.as_ref().zip(tenant.state.active.series());
+    let mut held = Held::default();
+    if let Some((quota, budget)) = &budget {
+        let now = Now::read(path.now_ns());
+        let (names, series_rules) = (&rules.series_names, &rules.series_rules);
+        match enforce(budget, quota, names, series_rules, &tenant.state.id, now, &sampled, &mut edits) {
+            Ok(over) => held = over,
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+        if held.rejected > 0 {
+            received.reject_part(RejectReason::SeriesLimit, held.rejected);
+            let why = over_series_budget(held.rejected, &tenant.state.id, quota, budget);
+            accepted.reject(held.rejected, &why);
+        }
+    }
+    let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
+
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     intake.masked(&masked_values);
-    let verdict = hand_over(path, tenant, signal, rules, sampled, received, reservation)?;
+    let overflow = budget.filter(|_| !held.grown.is_empty()).map(|(_, budget)| (budget, held.grown.as_slice()));
+    let verdict = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
     Ok(Processed { verdict, accepted })
+}
+
+/// Why points are over the series budget, as a client reads it.
+fn over_series_budget(points: u64, tenant: &str, quota: &SeriesQuota, budget: &SeriesBudget) -> String {
+    let limits = [
+        quota.max_active.map(|max| format!("active_series {max}")),
+        quota.new_per_minute.map(|max| format!("new_series_per_minute {max}")),
+    ];
+    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let grown = budget.offending_labels();
+    let grown = grown.first().map(|(label, values)| format!("; label {label} has grown to about {values} values"));
+    let (reason, grown) = (RejectReason::SeriesLimit.name(), grown.unwrap_or_default());
+    format!(
+        "{reason}: {points} points of new series were not taken, tenant {tenant} is over its quota of {limits}{grown}"
+    )
 }
 
 /// How much of the request is within the tenant's rates and volume? Decided before anything but the item count is read.
@@ -157,30 +200,34 @@ fn admit(
     items: u64,
     request: &[u8],
 ) -> Result<Grant, (RejectReason, Refusal)> {
-    let now = u64::try_from(path.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let around = Surroundings { signal, volume: &tenant.state.volume, periods: path.periods };
     let cost = Cost { items, bytes: request.len() as u64 };
     // The items have been counted, so the walk cannot fail; if it did, nothing would fit.
     let prefix = |items, bytes| prefix_within(signal, request, items, bytes).unwrap_or_default();
-    tenant.state.budgets[signal.index()].take(now, cost, around, prefix).map_err(|over| {
+    tenant.state.budgets[signal.index()].take(path.now_ns(), cost, around, prefix).map_err(|over| {
         let message = format!("tenant {} is over its quota of {}", tenant.state.id, over.limit.describe(signal));
         (over.limit.reject_reason(), Refusal::over_quota(message, over.retry_after))
     })
 }
 
-/// Encodes for every destination, then puts the pieces into their batches.
+/// Encodes for every destination, then puts the pieces into their batches. `overflow`: series that were folded into.
+#[allow(clippy::too_many_arguments)]
 fn hand_over(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
     rules: &SignalRules,
     mut request: Cow<'_, [u8]>,
+    overflow: Option<(Arc<SeriesBudget>, &[u64])>,
     mut received: Received,
     reservation: Reservation,
 ) -> Result<Verdict, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     let routes = tenant.routes(signal);
-    let mut pieces: Vec<(&Route, Vec<u8>, Encoded)> = Vec::with_capacity(routes.len());
+    let stream_budget = rules.stream_quota.as_ref().zip(tenant.state.active.streams());
+    let now = || Now::read(path.now_ns());
+    let streams = stream_budget.as_ref().map(|(quota, budget)| Streams { budget, quota, now: now() });
+    let mut pieces: Vec<Share<'_>> = Vec::with_capacity(routes.len());
     for (index, route) in routes.iter().enumerate() {
         let mut payload = Vec::new();
         let is_last = index + 1 == routes.len();
@@ -190,25 +237,58 @@ fn hand_over(
                 payload = std::mem::take(&mut request).into_owned();
                 Encoded { items, ..Encoded::default() }
             }),
-            encoder => encode(encoder, signal, rules, &tenant.state.id, &request, &mut payload),
+            encoder => encode(encoder, signal, rules, &tenant.state.id, streams, &request, &mut payload),
         };
         match encoded {
-            Ok(encoded) => pieces.push((route, payload, encoded)),
+            Ok(encoded) => pieces.push(Share { route, payload, encoded }),
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
     // An item is filtered if no destination got anything of it.
-    received.filtered(pieces.iter().map(|(_, _, encoded)| encoded.filtered).min().unwrap_or(0));
-    for (route, _, encoded) in &pieces {
-        let cell = &route.outlet.cell;
-        for &(reason, items) in &encoded.dropped {
-            cell.drop_items(reason, items);
-        }
-        cell.label_collisions(encoded.label_collisions);
+    received.filtered(pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0));
+    intake.tenant_claims(pieces.iter().map(|piece| piece.encoded.tenant_claims).max().unwrap_or(0));
+    match overflow {
+        None => Ok(append(path, pieces, received, &reservation)),
+        // Batches get the samples of an overflow series in the order in which they are made.
+        Some((budget, grown)) => budget.emit(grown, &tenant.state.id, now(), |samples| {
+            let encoded = pieces.iter_mut().try_for_each(|piece| {
+                let more = encode(
+                    &piece.route.encoder,
+                    signal,
+                    rules,
+                    &tenant.state.id,
+                    streams,
+                    samples,
+                    &mut piece.payload,
+                )?;
+                piece.encoded.items += more.items;
+                more.dropped.into_iter().for_each(|(reason, items)| piece.encoded.drop_items(reason, items));
+                Ok(())
+            });
+            match encoded {
+                Ok(()) => Ok(append(path, pieces, received, &reservation)),
+                Err(error) => Err(reject_malformed(received, Malformed::Wire(error))),
+            }
+        }),
     }
-    intake.tenant_claims(pieces.iter().map(|(_, _, encoded)| encoded.tenant_claims).max().unwrap_or(0));
-    pieces.retain(|(_, payload, _)| !payload.is_empty());
+}
 
+/// What one destination gets of a request.
+struct Share<'r> {
+    route: &'r Route,
+    payload: Vec<u8>,
+    encoded: Encoded,
+}
+
+/// Puts the pieces into their batches; returns what to wait for.
+fn append(path: &Path<'_>, mut pieces: Vec<Share<'_>>, received: Received, reservation: &Reservation) -> Verdict {
+    for Share { route, encoded, .. } in &pieces {
+        for &(reason, items) in &encoded.dropped {
+            route.outlet.cell.drop_items(reason, items);
+        }
+        route.outlet.cell.label_collisions(encoded.label_collisions);
+    }
+    pieces.retain(|piece| !piece.payload.is_empty());
     let (pending, outcome) = match path.generation.ack {
         Ack::Durable if !pieces.is_empty() => {
             let (pending, outcome) = Pending::new(received, pieces.len());
@@ -219,8 +299,8 @@ fn hand_over(
             (None, None)
         }
     };
-    // From here on the encoded pieces are what is in flight; the body's reservation ends with this function.
-    for (route, payload, encoded) in pieces {
+    // From here on the encoded pieces are what is in flight; the body's reservation ends with the request.
+    for Share { route, payload, encoded } in pieces {
         let undeliverable: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
         let piece = Piece {
             reservation: reservation.also(payload.len()),
@@ -230,15 +310,16 @@ fn hand_over(
         };
         path.batches.append(&route.outlet, path.generation.number, piece);
     }
-    Ok(outcome.map_or(Verdict::Done, Verdict::WaitForCommit))
+    outcome.map_or(Verdict::Done, Verdict::WaitForCommit)
 }
 
-/// Appends a request in a destination's wire format to `payload`.
+/// Appends a request in a destination's wire format to `payload`. Log streams are counted only if `streams` are given.
 pub fn encode(
     encoder: &Encoder,
     signal: Signal,
     rules: &SignalRules,
     tenant: &str,
+    streams: Option<Streams<'_>>,
     request: &[u8],
     payload: &mut Vec<u8>,
 ) -> Result<Encoded, otlp::wire::WireError> {
@@ -256,7 +337,7 @@ pub fn encode(
             Ok(Encoded { items, ..Encoded::default() })
         }
         Encoder::RemoteWrite(encoder) => encoder.encode(request, tenant, &rules.series_rules, payload),
-        Encoder::Loki(encoder) => encoder.encode(request, tenant, unix_now_nanos(), payload),
+        Encoder::Loki(encoder) => encoder.encode(request, tenant, Now::read(0).unix_ns(), streams, payload),
     }
 }
 
@@ -268,10 +349,4 @@ fn malformed(tenant: &Tenant, signal: Signal, error: Malformed) -> Refusal {
 fn reject_malformed(received: Received, error: Malformed) -> Refusal {
     received.reject(RejectReason::Malformed);
     Refusal::malformed(error.to_string())
-}
-
-fn unix_now_nanos() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

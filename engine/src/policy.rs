@@ -177,6 +177,32 @@ pub struct SignalPolicy {
     pub mask: Option<Mask>,
     pub relabel: Relabel,
     pub sample: Option<Sample>,
+    /// Metrics only.
+    #[serde(default)]
+    pub series: Option<SeriesQuota>,
+    /// Logs only, and only on their way to Loki.
+    #[serde(default)]
+    pub streams: Option<StreamQuota>,
+}
+
+/// How many series may be active.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesQuota {
+    pub max_active: Option<u64>,
+    pub new_per_minute: Option<f64>,
+    /// How long a series stays active after its last point.
+    pub window_s: u32,
+    /// How many series over budget may be folded at a time; beyond it they are rejected.
+    pub max_folded: usize,
+}
+
+/// How many log streams may be active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamQuota {
+    pub max_active: u64,
+    pub window_s: u32,
 }
 
 /// What a tenant may send of one signal; `None` is unlimited. A burst is how much may come at once after a rest.

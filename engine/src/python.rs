@@ -222,6 +222,16 @@ impl Engine {
         self.0.close_listeners();
     }
 
+    #[pyo3(signature = (tenant, *, last))]
+    fn dump_series<'py>(&self, py: Python<'py>, tenant: &str, last: bool) -> Option<Bound<'py, PyBytes>> {
+        let state = py.detach(|| self.0.dump_series(tenant, last));
+        state.map(|bytes| PyBytes::new(py, &bytes))
+    }
+
+    fn load_series(&self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
+        py.detach(|| self.0.load_series(state)).map_err(PyValueError::new_err)
+    }
+
     fn snapshot<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         let snapshot = py.detach(|| self.0.snapshot());
         PyBytes::new(py, &snapshot)

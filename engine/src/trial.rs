@@ -50,7 +50,8 @@ fn pass(tenant: &Tenant, signal: Signal, request: &[u8], stage: &str) -> Result<
             let route = tenant.routes(signal).iter().find(|route| *route.outlet.destination == *destination);
             let encoder = &route.ok_or("there is no such stage, nor a destination of that name")?.encoder;
             let mut payload = Vec::new();
-            pipeline::encode(encoder, signal, rules, id, request, &mut payload).map_err(|error| error.to_string())?;
+            pipeline::encode(encoder, signal, rules, id, None, request, &mut payload)
+                .map_err(|error| error.to_string())?;
             return Ok(payload);
         }
     }

@@ -73,6 +73,7 @@ class GatewayCollector(Collector):
         names = self._names(snapshot, lanes)
         yield from self._intake([entry for entry in snapshot["intake"] if entry["tenant"] in names], names)
         yield from self._quotas(snapshot, names)
+        yield from self._active([entry for entry in snapshot["active"] if entry["tenant"] in names], names)
         yield from self._delivery(snapshot, lanes, names)
         if self._tenant is None:
             yield from self._requests(snapshot)
@@ -86,6 +87,7 @@ class GatewayCollector(Collector):
         known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["outlets"]))
         known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["quotas"]))
         known.update(dict.fromkeys(lane.tenant for lane in lanes))
+        known.update(dict.fromkeys(entry["tenant"] for entry in snapshot["active"]))
         if self._tenant is not None:
             return {self._tenant: self._tenant}
         shown = sorted(known)
@@ -134,6 +136,38 @@ class GatewayCollector(Collector):
             if name != OTHER_TENANTS:  # shares do not add up
                 kept.add_metric((name, entry["signal"]), entry["kept_ratio"])
         yield kept
+
+    def _active(self, entries: list[dict[str, Any]], names: dict[str, str]) -> Iterator[Metric]:
+        gauges = (
+            ("gateway_active_series", "active_series", "Series within the budget that were seen in the window"),
+            ("gateway_folded_series", "folded_series", "Series over the budget that are folded"),
+            ("gateway_overflow_series", "overflow_series", "Series that others are folded into"),
+            ("gateway_active_streams", "active_streams", "Log streams within the budget that were seen in the window"),
+        )
+        for name, key, help_text in gauges:
+            family = GaugeMetricFamily(name, help_text, labels=("tenant",))
+            yield _summed(family, (((names[entry["tenant"]],), entry[key]) for entry in entries))
+        counters = (
+            ("gateway_folded_points", "folded_points", "Points that were folded into overflow series"),
+            ("gateway_overflow_log_entries", "overflow_entries", "Log lines that went to the overflow stream"),
+        )
+        for name, key, help_text in counters:
+            counter = CounterMetricFamily(name, help_text, labels=("tenant",))
+            yield _summed(counter, (((names[entry["tenant"]],), entry[key]) for entry in entries))
+        offending = GaugeMetricFamily(
+            "gateway_series_limit_offending_label",
+            "About how many values a label had among the series over the budget; the three with most",
+            labels=("tenant", "label"),
+        )
+        yield _summed(
+            offending,
+            (
+                ((names[entry["tenant"]], label), values)
+                for entry in entries
+                for label, values in entry["offending_labels"]
+                if names[entry["tenant"]] != OTHER_TENANTS
+            ),
+        )
 
     def _delivery(
         self, snapshot: dict[str, Any], lanes: dict[Lane, LaneCounters], names: dict[str, str]

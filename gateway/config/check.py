@@ -19,7 +19,7 @@ from gateway.config.models import (
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
-from gateway.config.quotas import BURSTS, Quotas
+from gateway.config.quotas import BURSTS, ONLY_FOR, Quotas
 from gateway.config.signing_key import read_signing_key
 from gateway.config.tls import ClientTls, ServerTls
 from gateway.types import Signal
@@ -263,6 +263,9 @@ def _quotas(loaded: Loaded, path: KeyPath, quotas: Quotas) -> Iterator[Problem]:
         for rate, burst in BURSTS.items():
             if getattr(quota, burst) is not None and getattr(quota, rate) is None:
                 yield loaded.problem((*path, signal.value, burst), f"{burst} needs {rate}")
+        for key, only in ONLY_FOR.items():
+            if key in quota.model_fields_set and signal is not only:
+                yield loaded.problem((*path, signal.value, key), f"{key} is a quota of {only.value}")
         if signal is Signal.METRICS and quota.over_limit == "downsample":
             message = "points cannot be downsampled: a sum would be wrong; use reject or trim"
             yield loaded.problem((*path, signal.value, "over_limit"), message)

@@ -1,11 +1,11 @@
-"""Quotas as typed models: what a tenant may send (docs/quotas.md)."""
+"""Quotas as typed models: what a tenant may send (docs/quotas.md, docs/series-budget.md)."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from gateway.config.base import Model
-from gateway.config.quantities import ByteSize
+from gateway.config.quantities import ByteSize, Seconds
 from gateway.types import Signal
 
 PositiveRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -35,6 +35,16 @@ class Quota(Model):
     """Of uncompressed OTLP in a UTC day."""
     monthly_bytes: PositiveBytes | None = None
     """Of uncompressed OTLP in a UTC month."""
+    active_series: Annotated[int, Field(ge=0)] | None = None
+    """Metrics: series that may be active at a time. New ones over it are folded into overflow series, or rejected."""
+    new_series_per_minute: PositiveRate | None = None
+    """Metrics: series that may become active in a minute; those over it are treated likewise."""
+    folded_series: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
+    """Metrics: series over budget that may be folded at a time; those over it are rejected."""
+    active_streams: Annotated[int, Field(ge=0)] | None = None
+    """Logs: Loki streams that may be active at a time. What is new and over it goes to one overflow stream."""
+    active_window: Annotated[Seconds, Field(ge=60, le=30 * 86400)] = 3600.0
+    """How long a series or stream stays active after its last point or line."""
     over_limit: Literal["reject", "trim", "downsample"] | None = None
     """`reject` (default) refuses the request, to be sent again; `trim` takes what fits and refuses the rest for good;
     `downsample` (traces and logs) keeps, over items_per_second, a fair sample and publishes its threshold."""
@@ -79,6 +89,14 @@ BURSTS = {
     "items_per_second": "burst",
     "bytes_per_second": "burst_bytes",
 }
+
+ONLY_FOR = {
+    "active_series": Signal.METRICS,
+    "new_series_per_minute": Signal.METRICS,
+    "folded_series": Signal.METRICS,
+    "active_streams": Signal.LOGS,
+}
+"""The signal that each of these limits is for; `active_window` goes with both."""
 
 
 def _merged(own: Quota, inherited: Quota) -> Quota:

@@ -15,7 +15,7 @@ from gateway.config.models import (
 from gateway.policy.identity import compile_api_key, compile_provider, compile_tokens
 from gateway.policy.inheritance import Effective, effective
 from gateway.policy.masking import compile_mask
-from gateway.policy.quotas import compile_quota, compile_volume
+from gateway.policy.quotas import compile_quota, compile_series, compile_streams, compile_volume
 from gateway.policy.relabelling import compile_relabel
 from gateway.types import Signal
 
@@ -62,6 +62,8 @@ def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]
             "mask": compile_mask(settings.mask),
             "relabel": compile_relabel(settings.relabel, signal),
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
+            "series": compile_series(settings.quotas.of(signal)),
+            "streams": compile_streams(settings.quotas.of(signal)),
         } if routes else None  # fmt: skip
     return policy
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.config.quotas import Quotas
+from gateway.config.quotas import Quota, Quotas
 from gateway.types import Signal
 
 _LABEL_LIMITS = ("max_attributes", "max_attribute_key_bytes", "max_attribute_value_bytes")
@@ -31,6 +31,25 @@ def compile_quota(quotas: Quotas, signal: Signal) -> dict[str, Any]:
 def compile_volume(quotas: Quotas) -> dict[str, Any]:
     """`engine/src/policy.rs: VolumeLimits`, of all signals together."""
     return {name: getattr(quotas, name) for name in _VOLUMES}
+
+
+def compile_series(quota: Quota) -> dict[str, Any] | None:
+    """`engine/src/policy.rs: SeriesQuota`."""
+    if quota.active_series is None and quota.new_series_per_minute is None:
+        return None
+    return {
+        "max_active": quota.active_series,
+        "new_per_minute": quota.new_series_per_minute,
+        "window_s": round(quota.active_window),
+        "max_folded": quota.folded_series,
+    }
+
+
+def compile_streams(quota: Quota) -> dict[str, Any] | None:
+    """`engine/src/policy.rs: StreamQuota`."""
+    if quota.active_streams is None:
+        return None
+    return {"max_active": quota.active_streams, "window_s": round(quota.active_window)}
 
 
 def _rate(per_second: float | None, burst: float | None) -> dict[str, float] | None:

@@ -117,6 +117,10 @@ BAD = [
         TENANT + "batch: {max_bytes: %s}" % ("9" * 400),
         "batch.max_bytes: write a value like 64MiB; this one is too large",
     ),
+    (
+        TENANT + "defaults: {quotas: {logs: {active_series: 5}}}",
+        "defaults.quotas.logs.active_series: active_series is a quota of metrics",
+    ),
     (TENANT + "defaults: {quotas: {logs: {burst: 5}}}", "defaults.quotas.logs.burst: burst needs items_per_second"),
     (
         TENANT + "defaults: {quotas: {traces: {burst_requests: 5}}}",

@@ -199,3 +199,29 @@ def test_the_rest_of_the_table_is_as_configured() -> None:
     ]
     key = {"id": "k", "sha256": "ab" * 32, "signals": None, "expires_at": None}
     assert compiled["tenants"][0]["api_keys"] == [key]
+
+
+def test_a_budget_of_series_is_for_metrics_and_one_of_streams_for_logs() -> None:
+    quotas = {
+        "metrics": {"active_series": 10, "new_series_per_minute": 6, "active_window": "2h"},
+        "logs": {"active_streams": 5},
+        "traces": {"items_per_second": 1},
+    }
+    compiled = policy({"quotas": quotas})
+    assert compiled["metrics"]["series"] == {
+        "max_active": 10,
+        "new_per_minute": 6.0,
+        "window_s": 7200,
+        "max_folded": 100_000,
+    }
+    assert compiled["logs"]["streams"] == {"max_active": 5, "window_s": 3600}
+    assert compiled["traces"]["series"] is None
+    assert compiled["metrics"]["streams"] is None
+
+
+def test_the_series_budget_is_inherited_key_by_key_and_null_lifts_it() -> None:
+    defaults = {"quotas": {"metrics": {"active_series": 10, "active_window": "2h"}, "logs": {"active_streams": 5}}}
+    own = {"metrics": {"active_series": 20, "items_per_second": 1}, "logs": {"active_streams": None}}
+    merged = policy({"quotas": own}, defaults)
+    assert (merged["metrics"]["series"]["max_active"], merged["metrics"]["series"]["window_s"]) == (20, 7200)
+    assert merged["logs"]["streams"] is None

@@ -271,7 +271,8 @@ fn whole_tokens(bucket: &mut Option<Bucket>, now_ns: u64) -> u64 {
     bucket.as_mut().map_or(u64::MAX, |bucket| (bucket.level(now_ns) + 1e-6).max(0.0) as u64)
 }
 
-fn set_rate(bucket: &mut Option<Bucket>, now_ns: u64, rate: Option<Rate>) {
+/// A new rate for a bucket that stays, a full one for a rate that is new.
+pub(super) fn set_rate(bucket: &mut Option<Bucket>, now_ns: u64, rate: Option<Rate>) {
     match (bucket.as_mut(), rate) {
         (Some(bucket), Some(rate)) => bucket.set_rate(now_ns, rate),
         (None, Some(rate)) => *bucket = Some(Bucket::new(rate)),

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod inflight;
 pub mod labels;
 pub mod limiter;
+pub mod series;
 pub mod usage;
 pub mod volume;
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Encoded;
+use crate::admit::series::Streams;
 use crate::otlp::text::KeyValue;
 use crate::otlp::wire::{put_bytes_field, put_message_field_of, Field, Reader, WireError};
 use crate::otlp::{ITEMS, REQUEST_RESOURCES, RESOURCE, RESOURCE_ATTRIBUTES, SCOPE, SCOPES};
@@ -26,6 +27,8 @@ const STREAM_ENTRIES: u32 = 2;
 const ENTRY_TIMESTAMP: u32 = 1;
 const ENTRY_LINE: u32 = 2;
 const ENTRY_METADATA: u32 = 3;
+/// Marks the stream of what is over a tenant's budget of streams.
+const OVERFLOW_LABEL: &str = "otel_overflow";
 /// About what an entry takes, for the width of its length prefix.
 const ENTRY_BYTES: usize = 300;
 /// How much longer than its record an entry may be: the resource's attributes are repeated in each.
@@ -46,12 +49,13 @@ impl LokiEncoder {
     }
 
     /// Appends one stream a resource for an ExportLogsServiceRequest, which was validated. A record without any timestamp
-    /// gets `now_unix_nanos`.
+    /// gets `now_unix_nanos`. What is new and over the budget of `streams` goes to the tenant's overflow stream.
     pub fn encode(
         &self,
         request: &[u8],
         tenant: &str,
         now_unix_nanos: u64,
+        streams: Option<Streams<'_>>,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, WireError> {
         let mut encoded = Encoded::default();
@@ -61,7 +65,11 @@ impl LokiEncoder {
             if resource_logs.number != REQUEST_RESOURCES {
                 continue;
             }
-            let resource = self.read_resource(requests.nested(&resource_logs)?, tenant)?;
+            let mut resource = self.read_resource(requests.nested(&resource_logs)?, tenant)?;
+            let over_budget = streams.filter(|streams| !streams.admit(&resource.labels));
+            if over_budget.is_some() {
+                resource.overflow();
+            }
             let stream = out.len();
             let mut written = Ok(());
             put_message_field_of(resource_logs.bytes()?.len() * GROWTH, out, STREAMS, |out| {
@@ -69,6 +77,9 @@ impl LokiEncoder {
                 written = entries.put(&requests, &resource_logs, &resource, out, &mut encoded);
             });
             written?;
+            if let Some(streams) = over_budget {
+                streams.overflowed(entries.places.len() as u64);
+            }
             if entries.places.is_empty() {
                 out.truncate(stream);
             }
@@ -76,7 +87,7 @@ impl LokiEncoder {
         Ok(encoded)
     }
 
-    fn read_resource<'a>(&self, mut fields: Reader<'a>, tenant: &'a str) -> Result<Resource<'a>, WireError> {
+    fn read_resource<'a>(&'a self, mut fields: Reader<'a>, tenant: &'a str) -> Result<Resource<'a>, WireError> {
         let mut values: Vec<Option<Cow<'a, str>>> = vec![None; self.stream_labels.len()];
         let mut metadata = Metadata::default();
         while let Some(field) = fields.next_field()? {
@@ -102,11 +113,13 @@ impl LokiEncoder {
             }
         }
         let mut labels = Vec::new();
+        let mut pairs = Vec::new();
         for (label, value) in self.stream_labels.iter().zip(values) {
             // The tenant is who proved to be it, whatever stands in the payload.
             let value = if label.attribute == TENANT { Some(Cow::Borrowed(tenant)) } else { value };
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 labels.push(format!("{}={}", label.label, quoted(&value)));
+                pairs.push((label, value));
             }
         }
         if labels.is_empty() {
@@ -114,16 +127,34 @@ impl LokiEncoder {
             labels.push("service=\"unknown_service\"".to_owned());
         }
         let tenant_is_label = self.stream_labels.iter().any(|label| label.attribute == TENANT);
-        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), metadata, tenant, tenant_is_label })
+        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), pairs, metadata, tenant, tenant_is_label })
     }
 }
 
 struct Resource<'a> {
     labels: String,
+    /// The labels one by one.
+    pairs: Vec<(&'a StreamLabel, Cow<'a, str>)>,
     metadata: Metadata<'a>,
     tenant: &'a str,
     /// Whether the stream's labels name the tenant.
     tenant_is_label: bool,
+}
+
+impl Resource<'_> {
+    /// Moves its entries to the tenant's overflow stream; what were their labels becomes metadata.
+    fn overflow(&mut self) {
+        let mut labels = vec![format!("{OVERFLOW_LABEL}=\"true\"")];
+        for (label, value) in std::mem::take(&mut self.pairs) {
+            if label.attribute == TENANT {
+                labels.push(format!("{}={}", label.label, quoted(&value)));
+            } else if !self.metadata.has(&label.label) {
+                self.metadata.pairs.push((Cow::Borrowed(label.label.as_str()), value));
+            }
+        }
+        labels.sort();
+        self.labels = format!("{{{}}}", labels.join(", "));
+    }
 }
 
 /// The entries of one stream, in order of arrival.

@@ -116,7 +116,7 @@ fn pushed_with(encoder: &LokiEncoder, resource_logs: Vec<ResourceLogs>) -> (Push
     let bytes = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
     crate::otlp::walk::validate(crate::otlp::Signal::Logs, &bytes).expect("the encoder is only given valid requests");
     let mut out = Vec::new();
-    let encoded = encoder.encode(&bytes, "acme", NOW, &mut out).unwrap();
+    let encoded = encoder.encode(&bytes, "acme", NOW, None, &mut out).unwrap();
     let push = PushRequest::decode(out.as_slice()).unwrap();
     for stream in &push.streams {
         assert!(stream.labels.starts_with('{') && stream.labels.ends_with("\"}"), "{}", stream.labels);
@@ -385,7 +385,7 @@ proptest! {
     #[test]
     fn bytes_that_are_no_request_do_no_harm(bytes in vec(any::<u8>(), 0..200)) {
         // An error or not: that it comes back is what counts.
-        let _ = encoder().encode(&bytes, "acme", NOW, &mut Vec::new());
+        let _ = encoder().encode(&bytes, "acme", NOW, None, &mut Vec::new());
     }
 
     #[test]
@@ -394,8 +394,8 @@ proptest! {
         if !bytes.is_empty() {
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            let _ = encoder().encode(&bytes, "acme", NOW, &mut Vec::new());
-            let _ = encoder().encode(&bytes[..at], "acme", NOW, &mut Vec::new());
+            let _ = encoder().encode(&bytes, "acme", NOW, None, &mut Vec::new());
+            let _ = encoder().encode(&bytes[..at], "acme", NOW, None, &mut Vec::new());
         }
     }
 
@@ -418,7 +418,7 @@ proptest! {
             metadata
         };
         let (scope, metadata) = (pairs(&scope), pairs(&[3]));
-        let resource = Resource { labels: String::new(), metadata, tenant: "acme", tenant_is_label: true };
+        let resource = Resource { labels: String::new(), pairs: Vec::new(), metadata, tenant: "acme", tenant_is_label: true };
         let (around, mut one_by_one) = (Surroundings::new(&scope, &resource), Surroundings::new(&scope, &resource));
         one_by_one.special = true;
         let records: Vec<Vec<u8>> = records
@@ -442,3 +442,6 @@ proptest! {
         }
     }
 }
+
+#[path = "overflow_tests.rs"]
+mod overflow;

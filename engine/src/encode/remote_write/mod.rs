@@ -3,12 +3,13 @@
 //! Sources: Prometheus Remote-Write 1.0 specification; OpenTelemetry specification, "Prometheus and OpenMetrics
 //! Compatibility". Only cumulative data is series data: delta points, and exponential histograms, are counted as dropped.
 
+pub(crate) mod identity;
 mod labels;
 pub(crate) mod names;
 mod points;
 
 use labels::{Extra, PointLabels, ResourceLabels};
-use names::{label_name, metric_name, unit_name, NameKind};
+use names::{label_name, unit_name};
 use points::Series;
 
 use super::{DropReason, Encoded};
@@ -213,14 +214,13 @@ fn encode_metric<'r>(
             continue;
         }
         let temporal = matches!(data.number, metric::SUM | metric::HISTOGRAM);
-        let (kind, metric_type) = match data.number {
-            metric::GAUGE => (NameKind::Gauge, GAUGE),
-            metric::SUM if monotonic => (NameKind::MonotonicCounter, COUNTER),
-            metric::SUM => (NameKind::Other, GAUGE),
-            metric::SUMMARY => (NameKind::Other, SUMMARY),
-            _ => (NameKind::Other, HISTOGRAM),
+        let metric_type = match data.number {
+            metric::SUM if monotonic => COUNTER,
+            metric::GAUGE | metric::SUM => GAUGE,
+            metric::SUMMARY => SUMMARY,
+            _ => HISTOGRAM,
         };
-        let family = metric_name(described.name, described.unit, kind);
+        let family = identity::family_name(described.name, described.unit, data.number, monotonic);
         let undeliverable = if data.number == metric::EXPONENTIAL_HISTOGRAM {
             Some(DropReason::ExponentialHistogramUnsupported)
         } else if temporal && !cumulative {
@@ -247,9 +247,9 @@ fn encode_metric<'r>(
 }
 
 /// What the message around the points says.
-struct Shape {
-    cumulative: bool,
-    monotonic: bool,
+pub(crate) struct Shape {
+    pub(crate) cumulative: bool,
+    pub(crate) monotonic: bool,
     count: u64,
 }
 

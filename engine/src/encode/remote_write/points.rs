@@ -280,7 +280,7 @@ fn quantile(mut fields: Reader<'_>) -> Result<(f64, f64), WireError> {
 }
 
 /// Repeated fixed64 or double, packed or not, as bits.
-fn fixed64s(field: &Field<'_>, into: &mut Vec<u64>) -> Result<(), WireError> {
+pub(crate) fn fixed64s(field: &Field<'_>, into: &mut Vec<u64>) -> Result<(), WireError> {
     match field.value {
         Value::Fixed64(bits) => into.push(bits),
         Value::Bytes(packed) => {

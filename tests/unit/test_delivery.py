@@ -277,7 +277,7 @@ async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Pa
 
 async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
     engine = SmallEngine()
-    async with scripted(*[503] * 20) as backend:
+    async with scripted(503, 503, 503) as backend:
         settings = config(tmp_path, backend.url)
         delivery = await Delivery.open(settings, engine=engine)
         await delivery.start()

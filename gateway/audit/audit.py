@@ -126,10 +126,20 @@ class Audit:
         if self._keys.passes((tenant, key_id)):
             self._record(EventType.KEY_FIRST_USED, f"key {key_id}", {"key_id": key_id}, tenant)
 
-    def quota_verdict(self, tenant: str, signal: Signal, limit: str, verdict: Literal["within", "over"]) -> None:
-        """A tenant passed a limit such as `items_per_second`, or is back within it."""
+    def quota_verdict(
+        self,
+        tenant: str,
+        signal: Signal,
+        limit: str,
+        verdict: Literal["within", "over"],
+        *,
+        labels: Sequence[str] = (),
+    ) -> None:
+        """A tenant passed a limit such as `items_per_second`, or is back within it. `labels`: what grew most."""
         if self._verdicts.passes((tenant, signal, limit), verdict):
-            details = {"signal": signal.value, "limit": limit, "verdict": verdict}
+            details: dict[str, object] = {"signal": signal.value, "limit": limit, "verdict": verdict}
+            if labels:
+                details["labels"] = list(labels)
             self._record(EventType.QUOTA_VERDICT, DAEMON, details, tenant)
 
     def tenant_claims(self, tenant: str, signal: Signal, action: Literal["overwrite", "refuse"]) -> None:

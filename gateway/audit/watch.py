@@ -18,8 +18,8 @@ _LIMITS = {
     "daily_volume": "daily_bytes",
     "monthly_volume": "monthly_bytes",
     "label_limit": "labels",
-    "series_limit": "active_series",
 }
+_SERIES = "series_limit"
 
 
 class Witnessed(Protocol):
@@ -46,6 +46,7 @@ class Watch:
         for tenant, key_id in self._engine.newly_used_keys():
             self._audit.key_first_used(tenant, key_id)
         now = self._clock()
+        rejected_series: dict[str, int] = {}
         for intake in snapshot["intake"]:
             tenant, signal = intake["tenant"], Signal(intake["signal"])
             if self._grew(tenant, signal, "tenant_claims", intake["tenant_claims"]):
@@ -53,14 +54,28 @@ class Watch:
             refused = {**intake["rejected"]}
             for reason, requests in intake["rejected_requests"].items():
                 refused[reason] = refused.get(reason, 0) + requests
+            if signal is Signal.METRICS:
+                rejected_series[tenant] = refused.get(_SERIES, 0)
             for reason, limit in _LIMITS.items():
                 if self._grew(tenant, signal, reason, refused.get(reason, 0)):
-                    self._over_since[tenant, signal, limit] = now
-                    self._audit.quota_verdict(tenant, signal, limit, "over")
+                    self._over(tenant, signal, limit, now)
+        for active in snapshot["active"]:
+            # What is over this budget is folded rather than refused, as far as it can be.
+            tenant = active["tenant"]
+            over = active["folded_points"] + rejected_series.get(tenant, 0)
+            if self._grew(tenant, Signal.METRICS, _SERIES, over):
+                labels = [name for name, _ in active["offending_labels"]]
+                self._over(tenant, Signal.METRICS, "active_series", now, labels)
+            if self._grew(tenant, Signal.LOGS, "overflow_entries", active["overflow_entries"]):
+                self._over(tenant, Signal.LOGS, "active_streams", now)
         for (tenant, signal, limit), since in list(self._over_since.items()):
             if now - since >= _QUIET_S:
                 del self._over_since[tenant, signal, limit]
                 self._audit.quota_verdict(tenant, signal, limit, "within")
+
+    def _over(self, tenant: str, signal: Signal, limit: str, now: float, labels: Sequence[str] = ()) -> None:
+        self._over_since[tenant, signal, limit] = now
+        self._audit.quota_verdict(tenant, signal, limit, "over", labels=labels)
 
     def _grew(self, tenant: str, signal: Signal, name: str, count: int) -> bool:
         key = (tenant, signal.value, name)

@@ -72,6 +72,7 @@ Readings = dict[Meter, Amounts]
 
 def read_intake(snapshot: Mapping[str, Any]) -> Readings:
     """The engine's counters (docs/engine-snapshot.md). Only such are read as never shrink."""
+    series = {active["tenant"]: active["active_series"] for active in snapshot.get("active", ())}
     return {
         Meter(entry["tenant"], Signal(entry["signal"])): Amounts(
             # Not received less rejected: an item under way is received already, and may be rejected yet.
@@ -79,7 +80,7 @@ def read_intake(snapshot: Mapping[str, Any]) -> Readings:
             bytes_in=entry["admitted_bytes"],
             masked_values=sum(entry["masked"].values()),
             rejected={reason: items for reason, items in entry["rejected"].items() if items},
-            series=entry.get("active_series"),
+            series=series.get(entry["tenant"]) if entry["signal"] == Signal.METRICS else None,
         )
         for entry in snapshot["intake"]
     }

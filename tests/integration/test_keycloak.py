@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from gateway.config.identity import Oidc
 from gateway.identity.oidc import OidcVerifier
 from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdict
+from tests.support.clients import bearer, send_grpc, send_http
+from tests.support.gateway import base_config, run_gateway
 from tests.support.keycloak import AUDIENCE, TENANT_OF_REALM, Keycloak
+from tests.support.payloads import traces
 
 # Keycloak needs half a minute to start, and more where many things run at once.
 pytestmark = pytest.mark.timeout(400)
@@ -56,6 +60,21 @@ async def test_tokens_of_two_realms_are_of_their_tenants(keycloak: Keycloak) -> 
             assert found.tenant == tenant
             assert found.signals is None
             assert found.subject
+
+
+async def test_a_gateway_takes_what_keycloak_signed(keycloak: Keycloak, tmp_path: Path) -> None:
+    config = base_config(tmp_path)
+    config["identity"] = [
+        {"oidc": {"issuer": keycloak.issuer(realm), "audience": AUDIENCE, "timeout": 20}} for realm in TENANT_OF_REALM
+    ]
+    payload = traces().SerializeToString()
+    with run_gateway(tmp_path, config) as gateway:
+        for realm, tenant in TENANT_OF_REALM.items():
+            shown = bearer(await token(keycloak, realm))
+            for send in (send_grpc, send_http):
+                answer = await asyncio.to_thread(send, gateway, payload, headers=shown)
+                assert answer.code == "OK", answer.message
+            assert gateway.total("gateway_accepted_items_total", tenant=tenant) == 2
 
 
 async def test_a_token_of_one_realm_is_nothing_where_only_the_other_is_configured(keycloak: Keycloak) -> None:

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::listen::peer::{Peer, PeerCertificate};
+use crate::identify::peer::{Peer, PeerCertificate};
 use crate::policy::{Tenant, TenantFrom};
 
 /// A pattern may not compile to more than this.

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 mod keys;
+pub mod peer;
 pub mod refusal;
 pub mod tokens;
 mod trusted;
@@ -15,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
-use crate::listen::peer::Peer;
+use crate::identify::peer::Peer;
 use crate::policy::{IdentityProvider, Tenant};
 use certificate::{CertificateRefusal, CertificateTenants};
 use keys::{Keys, Scheme};

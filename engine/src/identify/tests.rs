@@ -1,7 +1,7 @@
 //! Every form of a credential, and what becomes of several.
 
 use super::*;
-use crate::listen::peer::PeerCertificate;
+use crate::identify::peer::PeerCertificate;
 use crate::otlp::Signal;
 use crate::policy::{ApiKey, TenantFrom};
 use base64::Engine as _;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::listen::peer::Peer;
+use crate::identify::peer::Peer;
 
 /// Whose word is taken.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::handshake::HandshakeFailure;
-use super::peer::{Peer, PeerCertificate};
 use super::tls::TlsContext;
 use super::{grpc, http, Gauged, Protocol, Shared};
+use crate::identify::peer::{Peer, PeerCertificate};
 
 /// A client must finish its TLS handshake, and send a request's headers, within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

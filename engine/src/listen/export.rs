@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 
 use super::answer::{Accepted, Refusal};
 use super::body::{decompress, receive, BodyError, Compression};
-use super::peer::Peer;
 use super::{Protocol, Shared};
 use crate::admit::inflight::Reservation;
 use crate::generation::{Generation, SignalRules, Tenant};
+use crate::identify::peer::Peer;
 use crate::identify::refusal::IdentityRefusal;
 use crate::identify::tokens::{self, Signals, Verdict as TokenVerdict};
 use crate::identify::Identified;

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use super::answer::{grpc_frame, grpc_message, Refusal, GRPC_STATUS};
 use super::body::{AnswerBody, Compression};
 use super::export::{export, Framing};
-use super::peer::Peer;
 use super::{Protocol, Shared};
+use crate::identify::peer::Peer;
 use crate::otlp::wire::Reader;
 use crate::otlp::Signal;
 

@@ -10,8 +10,8 @@ use hyper::body::Incoming;
 use super::answer::{Format, Refusal};
 use super::body::{discard, AnswerBody, Compression};
 use super::export::{export, Framing};
-use super::peer::Peer;
 use super::{Protocol, Shared};
+use crate::identify::peer::Peer;
 use crate::otlp::Signal;
 
 pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Request<Incoming>) -> Response<AnswerBody> {

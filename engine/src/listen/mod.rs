@@ -7,7 +7,6 @@ mod export;
 mod grpc;
 pub mod handshake;
 mod http;
-pub mod peer;
 pub mod stats;
 pub mod tls;
 

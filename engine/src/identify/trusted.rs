@@ -71,6 +71,7 @@ fn bits(address: IpAddr) -> (u128, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identify::peer::PeerCertificate;
 
     #[test]
     fn a_network_holds_its_addresses_and_no_others() {
@@ -88,6 +89,26 @@ mod tests {
         ] {
             let peers = TrustedPeers::compile(&[network.to_owned()], &[]).unwrap();
             assert_eq!(peers.include(&Peer::new(address.parse().unwrap(), None)), expected, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_the_client_certificate_is_enough() {
+        let peers = TrustedPeers::compile(&[], &["spiffe://example.org/edge".to_owned()]).unwrap();
+        let named = |uri: &str| PeerCertificate {
+            san_uris: vec![uri.to_owned()],
+            san_dns: Vec::new(),
+            common_name: Some("edge".to_owned()),
+            fingerprint: [0; 32],
+            not_after: 0,
+        };
+        let address = "192.0.2.1".parse().unwrap();
+        for (certificate, expected) in [
+            (Some(named("spiffe://example.org/edge")), true),
+            (Some(named("spiffe://example.org/edge/x")), false),
+            (None, false),
+        ] {
+            assert_eq!(peers.include(&Peer::new(address, certificate)), expected);
         }
     }
 

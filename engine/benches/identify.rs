@@ -36,7 +36,8 @@ fn identifying(criterion: &mut Criterion) {
     tokens.configure(TokenLimits { questions: fast, questions_per_address: fast, ..TokenLimits::default() });
     let peer = Peer::new("127.0.0.1".parse().expect("an address"), None);
     for number in 0..TENANTS {
-        let Judged::Later(_waiting) = tokens.judge(token(number).as_bytes(), peer.address) else { continue };
+        let (token, hash) = (token(number), Sha256::digest(token(number)).into());
+        let Judged::Later(_waiting) = tokens.judge(token.as_bytes(), hash, peer.address) else { continue };
         for question in tokens.drain() {
             let verdict = Verdict::Believed { tenant: format!("t{number}").into(), signals: Signals::ALL };
             tokens.answer(question.id, &verdict, Duration::from_secs(3600));

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::tokens::Signals;
+use super::tokens::{Hash, Signals};
 use crate::otlp::Signal;
 use crate::policy::Tenant;
 
@@ -38,6 +38,24 @@ impl Scheme {
             Scheme::Bare => Some(value),
             Scheme::Named(scheme) => strip_scheme(value, scheme),
             Scheme::Basic => None,
+        }
+    }
+}
+
+/// The SHA-256 of what stands in a header, computed once for the providers that look there one after the other.
+#[derive(Default)]
+pub(super) struct Hashed<'v>(Option<(&'v [u8], Hash)>);
+
+impl<'v> Hashed<'v> {
+    pub(super) fn of(&mut self, credential: &'v [u8]) -> Hash {
+        match self.0 {
+            // By place, not by content: comparing would cost what is to be saved.
+            Some((known, hash)) if std::ptr::eq(known, credential) => hash,
+            _ => {
+                let hash = Sha256::digest(credential).into();
+                self.0 = Some((credential, hash));
+                hash
+            }
         }
     }
 }
@@ -101,21 +119,20 @@ impl Keys {
         Ok(Keys(keys))
     }
 
-    pub(super) fn look_up(&self, scheme: &Scheme, value: &[u8]) -> Option<&KnownKey> {
+    pub(super) fn look_up<'v>(&self, scheme: &Scheme, value: &'v [u8], hashed: &mut Hashed<'v>) -> Option<&KnownKey> {
         if let Scheme::Basic = scheme {
             let decoded = base64::engine::general_purpose::STANDARD.decode(strip_scheme(value, "basic")?).ok()?;
             let colon = memchr::memchr(b':', &decoded)?;
-            let key = self.find(&decoded[colon + 1..])?;
+            let key = self.find(&Sha256::digest(&decoded[colon + 1..]).into())?;
             let user = &decoded[..colon];
             return (user == key.tenant_id.as_bytes() || user == key.key_id.as_bytes()).then_some(key);
         }
-        self.find(scheme.strip(value)?)
+        self.find(&hashed.of(scheme.strip(value)?))
     }
 
-    fn find(&self, key: &[u8]) -> Option<&KnownKey> {
-        let hash: [u8; 32] = Sha256::digest(key).into();
-        let known = self.0.get(&hash)?;
-        bool::from(known.sha256.ct_eq(&hash)).then_some(known)
+    fn find(&self, hash: &Hash) -> Option<&KnownKey> {
+        let known = self.0.get(hash)?;
+        bool::from(known.sha256.ct_eq(hash)).then_some(known)
     }
 
     /// Tenant and id of each key that was used for the first time since the last call.

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::identify::peer::Peer;
 use crate::policy::{IdentityProvider, Tenant};
 use certificate::{CertificateRefusal, CertificateTenants};
-use keys::{Keys, Scheme};
+use keys::{Hashed, Keys, Scheme};
 use refusal::IdentityRefusal;
 use std::time::Duration;
 use tokens::{Judged, Signals, Tokens, Verdict};
@@ -132,13 +132,14 @@ impl Identity {
         let mut found = by_certificate.map(|tenant| Sender { tenant, signals: Signals::ALL });
         let mut refused: Option<IdentityRefusal> = None;
         let mut recognised: Option<&HeaderValue> = None;
+        let mut hashed = Hashed::default();
         for provider in &self.headers {
             for value in headers.get_all(&provider.header) {
                 // A key need not be looked for among tokens.
                 if recognised.is_some_and(|recognised| std::ptr::eq(recognised, value)) {
                     continue;
                 }
-                let sender = match self.ask(&provider.credential, value, peer, tokens) {
+                let sender = match self.ask(&provider.credential, value, &mut hashed, peer, tokens) {
                     Said::Nothing => continue,
                     Said::Asked(verdict) => return Identified::Asked(verdict),
                     Said::Unavailable(retry_after) => return Identified::Unavailable { retry_after },
@@ -177,10 +178,17 @@ impl Identity {
         })
     }
 
-    fn ask(&self, credential: &Credential, value: &HeaderValue, peer: &Peer, tokens: &Tokens) -> Said {
+    fn ask<'v>(
+        &self,
+        credential: &Credential,
+        value: &'v HeaderValue,
+        hashed: &mut Hashed<'v>,
+        peer: &Peer,
+        tokens: &Tokens,
+    ) -> Said {
         let value = value.as_bytes().trim_ascii();
         match credential {
-            Credential::Key(scheme) => match self.keys.look_up(scheme, value) {
+            Credential::Key(scheme) => match self.keys.look_up(scheme, value, hashed) {
                 None => Said::Refused(IdentityRefusal::UnknownCredential),
                 Some(key) if key.has_expired(unix_now) => Said::Refused(IdentityRefusal::ExpiredKey),
                 Some(key) => {
@@ -189,10 +197,11 @@ impl Identity {
                 }
             },
             Credential::Token(scheme) => {
-                let Some(token) = scheme.strip(value).filter(|token| tokens::is_signed_token(token)) else {
+                let Some(token) = scheme.strip(value) else {
                     return Said::Refused(IdentityRefusal::UnknownCredential);
                 };
-                match tokens.judge(token, peer.address) {
+                match tokens.judge(token, hashed.of(token), peer.address) {
+                    Judged::No => Said::Refused(IdentityRefusal::UnknownCredential),
                     Judged::Later(verdict) => Said::Asked(verdict),
                     Judged::Now(Verdict::Unavailable { retry_after }) => Said::Unavailable(retry_after),
                     Judged::Now(Verdict::Refused) => Said::Refused(IdentityRefusal::RefusedToken),

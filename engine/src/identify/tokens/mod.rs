@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::admit::bucket::Bucket;
@@ -164,6 +163,8 @@ pub struct Tokens {
 /// What to do about a token.
 #[derive(Debug)]
 pub enum Judged {
+    /// It cannot be a token at all.
+    No,
     Now(Verdict),
     /// Comes with the verdict; dropped without one if the engine stops.
     Later(oneshot::Receiver<Verdict>),
@@ -212,9 +213,8 @@ impl Tokens {
         state.refused.kept.clear();
     }
 
-    /// What is known of a token ([`is_signed_token`]) from `address`; if nothing is, a question.
-    pub fn judge(&self, token: &[u8], address: IpAddr) -> Judged {
-        let hash: Hash = Sha256::digest(token).into();
+    /// What is known of a token with this SHA-256 from `address`; if nothing is, a question.
+    pub fn judge(&self, token: &[u8], hash: Hash, address: IpAddr) -> Judged {
         let now = Instant::now();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
@@ -223,6 +223,10 @@ impl Tokens {
         }
         if state.refused.get(&hash, now).is_some() {
             return Judged::Now(Verdict::Refused);
+        }
+        // Looked at only now: a known token has been looked at before.
+        if !is_signed_token(token) {
+            return Judged::No;
         }
         if state.waiting >= MAX_WAITING {
             return self.busy(BUSY_RETRY_AFTER);
@@ -347,7 +351,7 @@ impl Default for TokenLimits {
 
 /// Whether this may be a JSON Web Signature in its compact form (RFC 7515 §7.1): three parts in base64url. Anything else
 /// is nobody's, and costs no question.
-pub fn is_signed_token(token: &[u8]) -> bool {
+fn is_signed_token(token: &[u8]) -> bool {
     let base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let mut parts = token.split(|&byte| byte == b'.');
     let mut part = || parts.next().is_some_and(|part| !part.is_empty() && part.iter().copied().all(base64url));

@@ -26,7 +26,7 @@ from gateway.audit.audit import Audit
 from gateway.config.models import Admin, AdminToken, Price
 from gateway.config.models import Usage as UsageConfig
 from gateway.types import MAX_TENANTS, Lane, LaneCounters, Signal, UsageError, UsageQuery
-from gateway.usage.meter import Amounts, Meter
+from gateway.usage.meter import Amounts, Meter, read_intake
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.report import Month, Report, Tariff
 from gateway.usage.store import DayUsage, Store
@@ -535,3 +535,20 @@ async def test_without_a_section_there_is_nothing_to_ask_for(tmp_path: Path) -> 
 def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level("CRITICAL"):
         yield
+
+
+def test_the_level_of_series_is_that_of_metrics_alone() -> None:
+    entry = {
+        "tenant": "acme",
+        "accepted": 1,
+        "filtered": 0,
+        "sampled_out": 0,
+        "admitted_bytes": 9,
+        "masked": {},
+        "rejected": {},
+    }
+    intake = [{**entry, "signal": signal} for signal in Signal]
+    read = read_intake({"intake": intake, "active": [{"tenant": "acme", "active_series": 42}]})
+    assert {meter.signal: amounts.series for meter, amounts in read.items()} == {
+        Signal.TRACES: None, Signal.METRICS: 42, Signal.LOGS: None,
+    }  # fmt: skip

@@ -11,17 +11,16 @@ pub mod tokens;
 mod trusted;
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
-use crate::identify::peer::Peer;
 use crate::policy::{IdentityProvider, Tenant};
 use certificate::{CertificateRefusal, CertificateTenants};
 use keys::{Hashed, Keys, Scheme};
+use peer::Peer;
 use refusal::IdentityRefusal;
-use std::time::Duration;
 use tokens::{Judged, Signals, Tokens, Verdict};
 use trusted::TrustedPeers;
 

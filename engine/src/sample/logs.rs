@@ -4,11 +4,11 @@
 //! sampler writes: `sampling.threshold`, hexadecimal digits as in `th`.
 
 use super::tracestate::{hexadecimal_threshold, write_threshold};
-use super::{exit_or_remove, randomness_of, Threshold, MAX_THRESHOLD};
+use super::{randomness_of, remove_items, Threshold, MAX_THRESHOLD};
 use crate::otlp::edit::EditList;
 use crate::otlp::text::KeyValue;
 use crate::otlp::wire::{put_bytes_field, put_message_field, Field, Reader, WireError};
-use crate::otlp::{any_value, log, ITEMS, KEY, REQUEST_RESOURCES, SCOPES, VALUE};
+use crate::otlp::{any_value, log, KEY, VALUE};
 
 pub(super) const THRESHOLD_KEY: &[u8] = b"sampling.threshold";
 
@@ -17,39 +17,7 @@ pub fn sample_logs(request: &[u8], threshold: Threshold, edits: &mut EditList) -
     if threshold == Threshold::KEEP_ALL {
         return Ok(0);
     }
-    let mut removed = 0;
-    let mut resources = Reader::new(request);
-    while let Some(resource) = resources.next_field()? {
-        if resource.number != REQUEST_RESOURCES {
-            continue;
-        }
-        let mut kept_in_resource = false;
-        let mut scopes = resources.nested(&resource)?;
-        edits.enter(&resource);
-        while let Some(scope) = scopes.next_field()? {
-            if scope.number != SCOPES {
-                continue;
-            }
-            let mut kept_in_scope = false;
-            let mut records = scopes.nested(&scope)?;
-            edits.enter(&scope);
-            while let Some(item) = records.next_field()? {
-                if item.number != ITEMS {
-                    continue;
-                }
-                if keep_record(&item, records.nested(&item)?, threshold, edits)? {
-                    kept_in_scope = true;
-                } else {
-                    edits.remove(&item);
-                    removed += 1;
-                }
-            }
-            exit_or_remove(&scope, kept_in_scope, edits);
-            kept_in_resource |= kept_in_scope;
-        }
-        exit_or_remove(&resource, kept_in_resource, edits);
-    }
-    Ok(removed)
+    remove_items(request, edits, |record, fields, edits| keep_record(record, fields, threshold, edits))
 }
 
 /// Whether the record stays; writes the threshold that it has passed.

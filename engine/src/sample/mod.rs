@@ -79,8 +79,17 @@ pub fn sample(request: &[u8], sampler: &RatioSampler, edits: &mut EditList) -> R
     if sampler.keeps_all() {
         return Ok(0);
     }
-    let mut removed = 0;
     let mut scratch = Vec::new();
+    remove_items(request, edits, |span, fields, edits| keep_span(span, fields, sampler, &mut scratch, edits))
+}
+
+/// Removes the spans or log records that `keep` refuses, and what is empty then; returns how many. `keep` may edit what stays.
+fn remove_items<'r>(
+    request: &'r [u8],
+    edits: &mut EditList,
+    mut keep: impl FnMut(&Field<'r>, Reader<'r>, &mut EditList) -> Result<bool, WireError>,
+) -> Result<u64, WireError> {
+    let mut removed = 0;
     let mut resources = Reader::new(request);
     while let Some(resource) = resources.next_field()? {
         if resource.number != REQUEST_RESOURCES {
@@ -94,13 +103,13 @@ pub fn sample(request: &[u8], sampler: &RatioSampler, edits: &mut EditList) -> R
                 continue;
             }
             let mut kept_in_scope = false;
-            let mut spans = scopes.nested(&scope)?;
+            let mut items = scopes.nested(&scope)?;
             edits.enter(&scope);
-            while let Some(item) = spans.next_field()? {
+            while let Some(item) = items.next_field()? {
                 if item.number != ITEMS {
                     continue;
                 }
-                if keep_span(&item, spans.nested(&item)?, sampler, &mut scratch, edits)? {
+                if keep(&item, items.nested(&item)?, edits)? {
                     kept_in_scope = true;
                 } else {
                     edits.remove(&item);

@@ -257,20 +257,64 @@ pub struct Rate {
     pub burst: f64,
 }
 
+/// What must not leave, and what becomes of it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mask {
-    /// Attribute keys whose whole value is masked; compared without case, `*` matches any run of characters.
-    pub keys: Vec<String>,
-    pub detectors: Vec<Detector>,
+    /// Of matches of the same text, the one of the first rule counts.
+    pub rules: Vec<MaskRule>,
+    /// Attribute keys whose values are left as they are.
+    #[serde(default)]
+    pub allow_keys: Vec<String>,
+    /// Services (`service.name`) whose resources are left as they are.
+    #[serde(default)]
+    pub allow_services: Vec<String>,
+    #[serde(default)]
+    pub budget: MaskBudget,
+    /// Count, and change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Which of the tenant's keys pseudonyms are made with.
+    #[serde(default)]
+    pub pseudonym_key: Option<String>,
+}
+
+/// What may be searched of one item (span, log record, point); beyond it values are removed unseen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskBudget {
+    pub item_bytes: usize,
+    pub item_us: u64,
+}
+
+impl Default for MaskBudget {
+    fn default() -> MaskBudget {
+        MaskBudget { item_bytes: 4 << 20, item_us: 100_000 }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskRule {
+    pub name: String,
+    pub find: Find,
     pub action: MaskAction,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Detector {
-    Email,
-    CreditCard,
+/// What a masking rule looks for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Find {
+    /// Keys whose whole value is masked; compared without case, `*` matches any run of characters.
+    Keys(Vec<String>),
+    /// Names of detectors.
+    Detectors(Vec<String>),
+    /// Countries (ISO 3166, two letters) whose passport numbers are looked for.
+    Passports(Vec<String>),
+    /// RE2 syntax; not anchored.
+    Regex(String),
+    /// Whole words.
+    Literals { values: Vec<String>, ignore_case: bool },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -280,6 +324,14 @@ pub enum MaskAction {
     Redact,
     /// A found value is taken out of its string; an attribute with a sensitive key goes whole.
     Remove,
+    /// All but the last four characters become stars.
+    Partial,
+    /// `h1:…`: a keyed hash, the same for the same value.
+    Pseudonymise,
+    /// Digits become other digits, by the key; of addresses, those of one network stay in one.
+    FormatPreserving,
+    /// The span, log record or point goes.
+    DropItem,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,41 +1,40 @@
-//! Which attribute keys are sensitive: exact names and globs, compared without (ASCII) case.
+//! Which attribute keys a policy names: exact names and globs, compared without (ASCII) case.
 
-/// A compiled list of sensitive keys.
+/// Patterns of keys, each with the rule that names it.
 #[derive(Debug, Default)]
-pub(super) struct SensitiveKeys {
+pub(super) struct KeyPatterns {
     /// Exact keys, by their length: most keys are told apart by it alone.
-    exact: Vec<Vec<Box<[u8]>>>,
-    globs: Vec<Glob>,
+    exact: Vec<Vec<(Box<[u8]>, usize)>>,
+    globs: Vec<(Glob, usize)>,
 }
 
-impl SensitiveKeys {
-    /// Compiles; the error names the key by index.
-    pub(super) fn compile(keys: &[String]) -> Result<SensitiveKeys, String> {
-        let mut compiled = SensitiveKeys::default();
-        for (index, key) in keys.iter().enumerate() {
-            if key.is_empty() {
-                return Err(format!("mask.keys[{index}]: a key must not be empty"));
-            }
-            if key.contains('*') {
-                compiled.globs.push(Glob::new(key));
-            } else {
-                if compiled.exact.len() <= key.len() {
-                    compiled.exact.resize(key.len() + 1, Vec::new());
-                }
-                compiled.exact[key.len()].push(key.as_bytes().into());
-            }
+impl KeyPatterns {
+    /// Adds a pattern; fails if it is empty.
+    pub(super) fn add(&mut self, pattern: &str, rule: usize) -> Result<(), &'static str> {
+        if pattern.is_empty() {
+            return Err("a key must not be empty");
         }
-        Ok(compiled)
+        if pattern.contains('*') {
+            self.globs.push((Glob::new(pattern), rule));
+        } else {
+            if self.exact.len() <= pattern.len() {
+                self.exact.resize(pattern.len() + 1, Vec::new());
+            }
+            self.exact[pattern.len()].push((pattern.as_bytes().into(), rule));
+        }
+        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.globs.is_empty()
     }
 
-    pub(super) fn contains(&self, key: &[u8]) -> bool {
+    /// The first rule that names the key.
+    pub(super) fn rule_of(&self, key: &[u8]) -> Option<usize> {
         let same_length = self.exact.get(key.len()).map_or(&[][..], Vec::as_slice);
-        same_length.iter().any(|known| known.eq_ignore_ascii_case(key))
-            || self.globs.iter().any(|glob| glob.matches(key))
+        let exact = same_length.iter().filter(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, rule)| *rule);
+        let globs = self.globs.iter().filter(|(glob, _)| glob.matches(key)).map(|(_, rule)| *rule);
+        exact.chain(globs).min()
     }
 }
 
@@ -80,7 +79,10 @@ impl Glob {
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Verdict {
-    pub(super) sensitive: bool,
+    /// The rule that masks its values.
+    pub(super) rule: Option<usize>,
+    /// Its values are left as they are.
+    pub(super) allowed: bool,
     /// No detector finds anything in the key itself.
     pub(super) clean: bool,
 }
@@ -102,11 +104,11 @@ impl Default for KeyCache<'_> {
 
 impl<'a> KeyCache<'a> {
     #[inline]
-    pub(super) fn verdict(&mut self, key: &'a [u8], keys: &SensitiveKeys) -> Verdict {
+    pub(super) fn verdict(&mut self, key: &'a [u8], judge: impl FnOnce(&[u8]) -> Verdict) -> Verdict {
         if let Some(known) = self.known(key) {
             return *known;
         }
-        let verdict = Verdict { sensitive: keys.contains(key), clean: false };
+        let verdict = judge(key);
         let first = slot_of(key);
         let slot = if self.slots[first].is_none() { first } else { first ^ 1 };
         self.slots[slot] = Some((key, verdict));

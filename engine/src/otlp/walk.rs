@@ -9,6 +9,8 @@ use self::schema::{Kind, Schema};
 use super::edit::EditList;
 use super::wire::{read_varint, Field, Reader, Value, WireError};
 use super::{any_value, Malformed, Signal, KEY, MAX_DEPTH, VALUE};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// What a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -62,16 +64,43 @@ pub enum Plain<'a> {
 pub enum Fate {
     /// Its key and values are offered one by one.
     Walk,
-    /// Its value, of whatever type, becomes this encoded AnyValue.
-    Replace(&'static [u8]),
+    /// Its value, of whatever type, becomes [`Visitor::replacement`].
+    Replace,
     /// The whole KeyValue goes.
     Remove,
+}
+
+/// A message that holds items, or is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// ResourceSpans, ResourceMetrics, ResourceLogs.
+    Resource,
+    /// ScopeSpans, ScopeMetrics, ScopeLogs.
+    Scope,
+    Metric,
+    /// A span, a point, a log record.
+    Item,
 }
 
 /// Sees every value of a request, in order of offset, and asks for edits.
 pub trait Visitor<'a> {
     /// Whether this visitor ever edits; if not, the walk doesn't keep track of the enclosing messages.
     const EDITS: bool;
+
+    /// Whether fields that the schema does not know stay.
+    fn keeps_unknown(&self) -> bool {
+        true
+    }
+
+    /// What is offered until [`Visitor::end`] belongs to this message, but for the units inside of it.
+    #[inline]
+    fn begin(&mut self, _unit: Unit, _content: Reader<'a>) -> Result<(), WireError> {
+        Ok(())
+    }
+
+    /// The innermost unit ends. `items`: which of the request's items are in it, counted from 0.
+    #[inline]
+    fn end(&mut self, _items: Range<u64>) {}
 
     /// What becomes of an attribute with this key. Called before its parts are offered, wherever the key stands.
     fn attribute(&mut self, key: &'a [u8]) -> Fate;
@@ -80,8 +109,11 @@ pub trait Visitor<'a> {
     /// sure without a closer look, which then follows.
     fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool;
 
-    /// An attribute has been replaced or removed as [`Visitor::attribute`] wanted.
-    fn attribute_edited(&mut self);
+    /// The encoded AnyValue that takes the place of `value`, the AnyValue of an attribute to be replaced.
+    fn replacement(&mut self, key: &'a [u8], value: &Field<'a>) -> Cow<'static, [u8]>;
+
+    /// An attribute, `field`, has been removed as [`Visitor::attribute`] wanted.
+    fn removed(&mut self, key: &'a [u8], field: &Field<'a>);
 
     /// A string (checked to be UTF-8) or the bytes of an AnyValue; `text` is the content of `field`.
     fn text(&mut self, at: At<'a>, field: &Field<'a>, text: &'a [u8], edits: &mut EditList);
@@ -112,7 +144,7 @@ pub fn walk<'a, V: Visitor<'a>>(
     visitor: &mut V,
     edits: &mut EditList,
 ) -> Result<Extent, Malformed> {
-    let mut walk = Walk { visitor, edits, extent: Extent::default() };
+    let mut walk = Walk { visitor, edits, extent: Extent::default(), items: 0 };
     walk.message(Reader::new(request), schema::request(signal))?;
     Ok(walk.extent)
 }
@@ -136,7 +168,10 @@ impl<'a> Visitor<'a> for Nobody {
         let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
         is_text(key) && !matches!(value, Plain::Text(text) if !is_text(text))
     }
-    fn attribute_edited(&mut self) {}
+    fn replacement(&mut self, _key: &'a [u8], _value: &Field<'a>) -> Cow<'static, [u8]> {
+        Cow::Borrowed(b"")
+    }
+    fn removed(&mut self, _key: &'a [u8], _field: &Field<'a>) {}
     #[inline]
     fn text(&mut self, _at: At<'a>, _field: &Field<'a>, _text: &'a [u8], _edits: &mut EditList) {}
     #[inline]
@@ -147,6 +182,8 @@ struct Walk<'w, V> {
     visitor: &'w mut V,
     edits: &'w mut EditList,
     extent: Extent,
+    /// Items that have ended.
+    items: u64,
 }
 
 impl<'a, V: Visitor<'a>> Walk<'_, V> {
@@ -155,7 +192,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
         let mut attributes = 0;
         while let Some(field) = reader.next_field()? {
             match schema.kind(field.number) {
-                Kind::Unknown => {}
+                Kind::Unknown => self.unknown(&field),
                 Kind::Varint => {
                     field.varint()?;
                 }
@@ -178,7 +215,10 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 Kind::Message(inner) => {
                     let nested = reader.nested(&field)?;
                     self.enter(&field);
-                    self.message(nested, inner)?;
+                    match inner.unit {
+                        Some(unit) => self.unit(unit, nested, inner)?,
+                        None => self.message(nested, inner)?,
+                    }
                     self.exit();
                 }
                 Kind::KeyValue => {
@@ -196,6 +236,25 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
             return Err(Malformed::IdLength);
         }
         Ok(())
+    }
+
+    fn unit(&mut self, unit: Unit, reader: Reader<'a>, schema: &'static Schema) -> Result<(), Malformed> {
+        if !V::EDITS {
+            return self.message(reader, schema);
+        }
+        let first = self.items;
+        self.visitor.begin(unit, reader)?;
+        self.message(reader, schema)?;
+        self.items += u64::from(unit == Unit::Item);
+        self.visitor.end(first..self.items);
+        Ok(())
+    }
+
+    #[inline]
+    fn unknown(&mut self, field: &Field<'a>) {
+        if V::EDITS && !self.visitor.keeps_unknown() {
+            self.edits.remove(field);
+        }
     }
 
     /// `depth` is that of the attribute's value.
@@ -219,12 +278,12 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                         KEY_STRINDEX => {
                             part.varint()?;
                         }
-                        _ => {}
+                        _ => self.unknown(&part),
                     }
                 }
                 self.exit();
             }
-            Fate::Replace(replacement) => {
+            Fate::Replace => {
                 self.enter(field);
                 let mut fields = inner;
                 let mut replaced = false;
@@ -238,25 +297,25 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                             if replaced {
                                 self.edits.remove(&part);
                             } else {
-                                self.edits.replace_content(&part, replacement);
-                                self.visitor.attribute_edited();
+                                let replacement = self.visitor.replacement(key, &part);
+                                self.edits.replace_content(&part, &replacement);
                             }
                             replaced = true;
                         }
                         KEY_STRINDEX => {
                             part.varint()?;
                         }
-                        _ => {}
+                        _ => self.unknown(&part),
                     }
                 }
                 self.exit();
             }
             Fate::Remove => {
                 let mut nobody =
-                    Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default() };
+                    Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default(), items: 0 };
                 nobody.key_value(inner, field, place, depth)?;
                 self.edits.remove(field);
-                self.visitor.attribute_edited();
+                self.visitor.removed(key, field);
             }
         }
         Ok(())
@@ -310,6 +369,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                     self.enter(&part);
                     while let Some(value) = values.next_field()? {
                         if value.number != LIST_VALUES {
+                            self.unknown(&value);
                             continue;
                         }
                         let nested = values.nested(&value)?;
@@ -321,7 +381,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                     }
                     self.exit();
                 }
-                _ => {}
+                _ => self.unknown(&part),
             }
         }
         self.exit();
@@ -402,7 +462,7 @@ const KEY_STRINDEX: u32 = 3;
 
 /// Validates a value that will be replaced as a whole.
 fn check_any_value<'a>(inner: Reader<'a>, field: &Field<'a>, depth: usize) -> Result<(), Malformed> {
-    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default() };
+    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default(), items: 0 };
     nobody.any_value(inner, field, At { place: Place::AttributeValue, key: None }, depth)
 }
 

@@ -5,17 +5,16 @@
 //! of a decimal; its groups have at least three digits, the first four, unless equal groups make up all there is. Where
 //! several readings of a row of groups are valid they are all covered.
 
-use super::{Census, Entry, Report};
-use crate::policy::Detector;
+use super::{Entry, Form, Needs, Report};
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
-    detector: Detector::CreditCard,
-    may_match: |census: &Census| census.digits >= MIN_DIGITS,
+    name: "credit_card",
+    needs: Needs { all_of: 0, any_of: 0, digits: MIN_DIGITS, length: MIN_DIGITS, literals: &[] },
     find,
     is_match_number: Some(is_card_number),
     replacement: b"[credit_card]",
-    count: |counts| &mut counts.credit_card,
+    form: Form::Digits,
 };
 
 const MIN_DIGITS: usize = 13;

@@ -4,18 +4,17 @@
 //! then the local part to the left. In doubt the match is the longer one. Of the characters that RFC 5321 allows in
 //! a local part, `/ = ? & { | } and the backquote are left out: in telemetry they part a URL or a structure.
 
-use super::{Census, Entry, Report};
-use crate::policy::Detector;
+use super::{class, Entry, Form, Needs, Report};
 use memchr::memchr2_iter;
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
-    detector: Detector::Email,
-    may_match: |census: &Census| census.at_sign || census.percent,
+    name: "email",
+    needs: Needs { all_of: class::DOT, any_of: class::AT | class::PERCENT, digits: 0, length: 6, literals: &[] },
     find,
     is_match_number: None,
     replacement: b"[email]",
-    count: |counts| &mut counts.email,
+    form: Form::Email,
 };
 
 /// Each byte is looked at twice at most: once to the right of a sign, once to the left, never past the last match.

@@ -1,9 +1,9 @@
 //! The OTLP schema as tables: what each field of each message is, for the walk.
 //!
 //! Source: opentelemetry-proto v1.9 (common, resource, trace, metrics, logs). A field that is not here is unknown, and
-//! kept as it is.
+//! kept as it is unless the visitor wants it gone.
 
-use super::Place;
+use super::{Place, Unit};
 use crate::otlp::Signal;
 
 /// What a field holds, and so which wire type it must have.
@@ -36,11 +36,16 @@ pub(super) struct Schema {
     kinds: [Kind; FIELDS],
     /// Bit per field number: the ids that must be there.
     pub(super) required: u32,
+    pub(super) unit: Option<Unit>,
 }
 
 impl Schema {
+    const fn of_unit(unit: Unit, fields: &[(usize, Kind)]) -> Schema {
+        Schema { unit: Some(unit), ..Schema::new(fields) }
+    }
+
     const fn new(fields: &[(usize, Kind)]) -> Schema {
-        let mut schema = Schema { kinds: [Kind::Unknown; FIELDS], required: 0 };
+        let mut schema = Schema { kinds: [Kind::Unknown; FIELDS], required: 0, unit: None };
         let mut index = 0;
         while index < fields.len() {
             let (number, kind) = fields[index];
@@ -90,9 +95,9 @@ static SCOPE: Schema = Schema::new(&[
 
 static TRACES: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_SPANS))]);
 static RESOURCE_SPANS: Schema =
-    Schema::new(&[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_SPANS)), (3, SCHEMA_URL)]);
-static SCOPE_SPANS: Schema = Schema::new(&[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&SPAN)), (3, SCHEMA_URL)]);
-static SPAN: Schema = Schema::new(&[
+    Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_SPANS)), (3, SCHEMA_URL)]);
+static SCOPE_SPANS: Schema = Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&SPAN)), (3, SCHEMA_URL)]);
+static SPAN: Schema = Schema::of_unit(Unit::Item, &[
     (1, TRACE_ID),
     (2, SPAN_ID),
     (3, Kind::Text(Place::TraceState)),
@@ -124,10 +129,10 @@ static STATUS: Schema = Schema::new(&[(2, Kind::Text(Place::StatusMessage)), (3,
 
 static LOGS: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_LOGS))]);
 static RESOURCE_LOGS: Schema =
-    Schema::new(&[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_LOGS)), (3, SCHEMA_URL)]);
+    Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_LOGS)), (3, SCHEMA_URL)]);
 static SCOPE_LOGS: Schema =
-    Schema::new(&[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&LOG_RECORD)), (3, SCHEMA_URL)]);
-static LOG_RECORD: Schema = Schema::new(&[
+    Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&LOG_RECORD)), (3, SCHEMA_URL)]);
+static LOG_RECORD: Schema = Schema::of_unit(Unit::Item, &[
     (1, Kind::Fixed64),
     (2, Kind::Varint),
     (3, Kind::Text(Place::SeverityText)),
@@ -143,9 +148,9 @@ static LOG_RECORD: Schema = Schema::new(&[
 
 static METRICS: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_METRICS))]);
 static RESOURCE_METRICS: Schema =
-    Schema::new(&[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_METRICS)), (3, SCHEMA_URL)]);
-static SCOPE_METRICS: Schema = Schema::new(&[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
-static METRIC: Schema = Schema::new(&[
+    Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_METRICS)), (3, SCHEMA_URL)]);
+static SCOPE_METRICS: Schema = Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
+static METRIC: Schema = Schema::of_unit(Unit::Metric, &[
     (1, Kind::Text(Place::MetricName)),
     (2, Kind::Text(Place::MetricDescription)),
     (3, Kind::Text(Place::MetricUnit)),
@@ -162,7 +167,7 @@ static HISTOGRAM: Schema = Schema::new(&[(1, Kind::Message(&HISTOGRAM_POINT)), (
 static EXPONENTIAL_HISTOGRAM: Schema =
     Schema::new(&[(1, Kind::Message(&EXPONENTIAL_HISTOGRAM_POINT)), (2, Kind::Varint)]);
 static SUMMARY: Schema = Schema::new(&[(1, Kind::Message(&SUMMARY_POINT))]);
-static NUMBER_POINT: Schema = Schema::new(&[
+static NUMBER_POINT: Schema = Schema::of_unit(Unit::Item, &[
     (2, Kind::Fixed64),
     (3, Kind::Fixed64),
     (4, Kind::Fixed64),
@@ -171,7 +176,7 @@ static NUMBER_POINT: Schema = Schema::new(&[
     (7, Kind::KeyValue),
     (8, Kind::Varint),
 ]);
-static HISTOGRAM_POINT: Schema = Schema::new(&[
+static HISTOGRAM_POINT: Schema = Schema::of_unit(Unit::Item, &[
     (2, Kind::Fixed64),
     (3, Kind::Fixed64),
     (4, Kind::Fixed64),
@@ -184,7 +189,7 @@ static HISTOGRAM_POINT: Schema = Schema::new(&[
     (11, Kind::Fixed64),
     (12, Kind::Fixed64),
 ]);
-static EXPONENTIAL_HISTOGRAM_POINT: Schema = Schema::new(&[
+static EXPONENTIAL_HISTOGRAM_POINT: Schema = Schema::of_unit(Unit::Item, &[
     (1, Kind::KeyValue),
     (2, Kind::Fixed64),
     (3, Kind::Fixed64),
@@ -201,7 +206,7 @@ static EXPONENTIAL_HISTOGRAM_POINT: Schema = Schema::new(&[
     (14, Kind::Fixed64),
 ]);
 static BUCKETS: Schema = Schema::new(&[(1, Kind::Varint), (2, Kind::Varints)]);
-static SUMMARY_POINT: Schema = Schema::new(&[
+static SUMMARY_POINT: Schema = Schema::of_unit(Unit::Item, &[
     (2, Kind::Fixed64),
     (3, Kind::Fixed64),
     (4, Kind::Fixed64),

@@ -1,0 +1,102 @@
+//! Sensitive keys in base64: the whole token is the value, since a part of it cannot be replaced.
+
+use super::{members, Layers, Member};
+
+/// Shorter tokens hold no key and value worth the work.
+const MIN_TOKEN: usize = 24;
+/// The first 12 bytes tell text from anything else.
+const PROBE: usize = 16;
+/// At most 64 KiB are decoded of a token.
+const MAX_DECODED: usize = 64 << 10;
+
+pub(super) fn find(
+    text: &[u8],
+    layers: Layers,
+    rule_of: &impl Fn(&[u8]) -> Option<usize>,
+    found: &mut Vec<Member>,
+) {
+    // Every token of that length has a byte at one of these places.
+    let mut past = 0;
+    let mut at = MIN_TOKEN - 1;
+    while at < text.len() {
+        if is_digit(text[at]) {
+            let start = at - text[past..at].iter().rev().take_while(|&&byte| is_digit(byte)).count();
+            past = at + text[at..].iter().take_while(|&&byte| is_digit(byte)).count();
+            if past - start >= MIN_TOKEN {
+                push_token(text, start, past, layers, rule_of, found);
+            }
+            at = past;
+        }
+        at += MIN_TOKEN;
+    }
+}
+
+fn push_token(
+    text: &[u8],
+    start: usize,
+    end: usize,
+    layers: Layers,
+    rule_of: &impl Fn(&[u8]) -> Option<usize>,
+    found: &mut Vec<Member>,
+) {
+    let Some(start) = text_start(text, start, end) else { return };
+    let decoded = decode(&text[start..end], MAX_DECODED);
+    let inner = Layers { base64: layers.base64 + 1, ..layers };
+    let (rule, unterminated) = match members(&decoded, inner, rule_of).first() {
+        Some(member) => (member.rule, false),
+        // Too long to look through: what reads as pairs is masked unseen, by the first rule.
+        None if decoded.len() == MAX_DECODED && decoded.iter().any(|byte| matches!(byte, b'=' | b':')) => (0, true),
+        None => return,
+    };
+    let padding = text[end..].iter().take(2).take_while(|&&byte| byte == b'=').count();
+    let token = start..end + padding;
+    found.push(Member { value: token.clone(), whole: token, rule, unterminated });
+}
+
+/// Where text begins in a run of digits: at its start, or behind a slash, which may as well be one of a path.
+fn text_start(text: &[u8], start: usize, end: usize) -> Option<usize> {
+    let begins_text = |&at: &usize| end - at >= MIN_TOKEN && text[at..at + PROBE].chunks_exact(4).all(is_text);
+    let behind_slashes = (start + 1..end).filter(|&at| text[at - 1] == b'/');
+    std::iter::once(start).chain(behind_slashes).find(begins_text)
+}
+
+fn is_text(digits: &[u8]) -> bool {
+    let bits = digits.iter().fold(0, |bits, &byte| bits << 6 | u32::from(digit(byte).unwrap_or(0)));
+    let [_, bytes @ ..] = bits.to_be_bytes();
+    bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r'))
+}
+
+fn is_digit(byte: u8) -> bool {
+    digit(byte).is_some()
+}
+
+/// Of both alphabets.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' | b'-' => Some(62),
+        b'/' | b'_' => Some(63),
+        _ => None,
+    }
+}
+
+/// Decodes at most `max` bytes; what is left over at the end of a token that was cut off does not matter.
+fn decode(token: &[u8], max: usize) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity((token.len() * 3 / 4).min(max));
+    let mut bits = 0u32;
+    let mut count = 0;
+    for value in token.iter().filter_map(|&byte| digit(byte)) {
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            if decoded.len() == max {
+                break;
+            }
+            decoded.push((bits >> count) as u8);
+        }
+    }
+    decoded
+}

@@ -5,14 +5,17 @@
 //! not be valid JSON. Quotes may stand behind backslashes: JSON in a string of JSON. A value whose end is missing reaches
 //! to the end of the text. Linear.
 
-use super::keys::SensitiveKeys;
-use super::{Finding, FoundBy};
-use crate::policy::MaskAction;
+use super::inside::Member;
 use memchr::memchr_iter;
 use std::ops::Range;
 
-/// Appends a finding for each sensitive member, in order and without overlap.
-pub(super) fn find(text: &[u8], keys: &SensitiveKeys, action: MaskAction, findings: &mut Vec<Finding>) {
+/// Reports each sensitive member, in order and without overlap, and, if its value stands bare, behind how many backslashes a
+/// text in its place must be quoted.
+pub(super) fn find(
+    text: &[u8],
+    rule_of: &impl Fn(&[u8]) -> Option<usize>,
+    report: &mut dyn FnMut(Member, Option<usize>),
+) {
     let mut open: Option<Quote> = None;
     let mut past = 0;
     let mut cut_end = 0;
@@ -24,15 +27,11 @@ pub(super) fn find(text: &[u8], keys: &SensitiveKeys, action: MaskAction, findin
         // Each quote may close a key and open another one, so that quotes outside of the JSON don't put it out of step.
         let Some(opened) = open.replace(close) else { continue };
         let Some(value) = value_start(text, opened, close) else { continue };
-        if !is_sensitive(&text[opened.at + 1..close.start()], keys) {
-            continue;
-        }
+        let Some(rule) = rule_of_member(&text[opened.at + 1..close.start()], rule_of) else { continue };
         let Some(value) = value_at(text, value, close.backslashes) else { continue };
-        let (range, quoted) = match action {
-            MaskAction::Redact => (value.inner, (!value.is_string).then_some(close.backslashes)),
-            MaskAction::Remove => (member_with_comma(text, opened.start()..value.end, &mut cut_end), None),
-        };
-        findings.push(Finding { range, by: FoundBy::Key, quoted });
+        let quoted = (!value.is_string).then_some(close.backslashes);
+        let whole = member_with_comma(text, opened.start()..value.end, &mut cut_end);
+        report(Member { value: value.inner, whole, rule, unterminated: value.is_cut }, quoted);
         past = value.end;
         open = None;
     }
@@ -66,6 +65,8 @@ struct Value {
     /// The content of a string; else the whole value.
     inner: Range<usize>,
     is_string: bool,
+    /// Its end is missing.
+    is_cut: bool,
     /// Behind the value, closing quote included.
     end: usize,
 }
@@ -92,28 +93,23 @@ fn value_start(text: &[u8], open: Quote, close: Quote) -> Option<usize> {
     (text.get(colon) == Some(&b':')).then(|| skip_space(text, colon + 1))
 }
 
-fn is_sensitive(key: &[u8], keys: &SensitiveKeys) -> bool {
+fn rule_of_member(key: &[u8], rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
     /// Longer keys with escapes are not decoded; nobody names a secret in so many words.
     const MAX_ESCAPED: usize = 512;
-    if keys.contains(key) {
-        return true;
-    }
-    if !key.contains(&b'\\') || key.len() > MAX_ESCAPED {
-        return false;
+    let rule = rule_of(key);
+    if rule.is_some() || !key.contains(&b'\\') || key.len() > MAX_ESCAPED {
+        return rule;
     }
     // Once per level of JSON in a string.
     let mut key = String::from_utf8_lossy(key).into_owned();
     while key.contains('\\') {
-        match serde_json::from_str(&format!("\"{key}\"")) {
-            Ok(decoded) => key = decoded,
-            Err(_) => return false,
-        }
+        key = serde_json::from_str(&format!("\"{key}\"")).ok()?;
     }
-    keys.contains(key.as_bytes())
+    rule_of(key.as_bytes())
 }
 
 fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
-    let bare = |end: usize| Some(Value { inner: from..end, is_string: false, end });
+    let bare = |end: usize, is_cut: bool| Some(Value { inner: from..end, is_string: false, is_cut, end });
     match text.get(from)? {
         b'"' | b'\\' => {
             let backslashes = text[from..].iter().take_while(|&&byte| byte == b'\\').count();
@@ -122,17 +118,21 @@ fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
                 return None;
             }
             let (content_end, end) = string_end(text, quote + 1, level);
-            Some(Value { inner: quote + 1..content_end, is_string: true, end })
+            Some(Value { inner: quote + 1..content_end, is_string: true, is_cut: content_end == end, end })
         }
-        b'{' | b'[' => bare(brackets_end(text, from, level)),
+        b'{' | b'[' => {
+            let end = brackets_end(text, from, level);
+            bare(end, !matches!(text[end - 1], b'}' | b']'))
+        }
         b'-' | b'0'..=b'9' => {
             let number = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
-            bare(from + text[from..].iter().take_while(number).count())
+            bare(from + text[from..].iter().take_while(number).count(), false)
         }
         _ => {
-            let literal =
-                [b"true".as_slice(), b"false", b"null"].into_iter().find(|word| text[from..].starts_with(word));
-            literal.and_then(|word| bare(from + word.len()))
+            // No JSON has another value; what looks like JSON may have: `None`, `'x'`, `x`.
+            let ends = |byte: &u8| byte.is_ascii_whitespace() || b",}])\"\\".contains(byte);
+            let length = text[from..].iter().position(ends).unwrap_or(text.len() - from);
+            (length > 0).then(|| bare(from + length, false))?
         }
     }
 }

@@ -1,144 +1,262 @@
 //! Masking: what must not leave is taken out of the wire bytes, before anything else looks at them.
 //!
-//! Three things find what to mask: sensitive attribute keys ([`keys`]), sensitive members of JSON inside a text
-//! ([`json`]), and [`detectors`] over every string and bytes value of the schema. What is found becomes edits; a clean
-//! request has none and is not copied. Everything is linear in the request. What cannot be understood is masked rather
-//! than passed: a sensitive JSON value whose end is missing is masked to the end of its text.
+//! A policy is a list of rules, each with an action. What they look for is found by sensitive attribute keys ([`keys`]), by
+//! sensitive keys inside texts ([`json`], [`inside`]) and by [`detectors`], regexes and lists of words over every string and
+//! bytes value of the schema ([`search`]). What is found becomes edits; a clean request has none and is not copied. Everything
+//! is linear in the request. What cannot be understood, or would take too long, is removed rather than passed; fields that
+//! the schema does not know are removed as well.
 
+mod action;
 mod detectors;
+mod inside;
 mod json;
 mod keys;
+mod literals;
+mod observe;
+mod prefilter;
+mod pseudonym;
+mod search;
+mod values;
 
-use self::detectors::{Census, Entry};
-use self::keys::{KeyCache, SensitiveKeys};
-use crate::otlp::edit::EditList;
-use crate::otlp::walk::{self, At, Extent, Fate, Number, Place, Plain, Visitor};
-use crate::otlp::wire::{put_bytes_field, Field};
-use crate::otlp::{any_value, Malformed, Signal};
-use crate::policy::{self, MaskAction};
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use self::observe::{Found, Observer};
+pub use self::pseudonym::{PseudonymKey, PseudonymKeys};
+pub use self::search::Failure;
+
+use self::action::{Replacement, REDACTED, REMOVED};
+use self::detectors::{Census, Form};
+use self::keys::{KeyCache, KeyPatterns, Verdict};
+use self::search::{Finding, FoundBy, Searcher};
+use self::values::{put_text_value, whole_number, TextCache};
+use crate::otlp::edit::EditList;
+use crate::otlp::text::{AnyValue, KeyValue};
+use crate::otlp::walk::{self, At, Extent, Fate, Number, Place, Plain, Unit, Visitor};
+use crate::otlp::wire::{put_varint_field, Field, Reader, WireError};
+use crate::otlp::{any_value, Malformed, Signal, RESOURCE, RESOURCE_ATTRIBUTES};
+use crate::policy::{self, Find, MaskAction, MaskBudget};
 
 /// A compiled masking policy.
 #[derive(Debug)]
 pub struct Masker {
-    keys: SensitiveKeys,
-    detectors: Vec<&'static Entry>,
-    action: MaskAction,
+    rules: Vec<Rule>,
+    searcher: Searcher,
+    allowed_keys: KeyPatterns,
+    allowed_services: Vec<String>,
+    /// The first rule that is not about keys.
+    first_finder_rule: usize,
+    budget: MaskBudget,
+    pub dry_run: bool,
+    /// Which of the tenant's keys is needed.
+    pub pseudonym_key: Option<String>,
 }
 
-/// How many values were masked, by what found them.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct MaskCounts {
-    pub email: u64,
-    pub credit_card: u64,
-    pub key: u64,
+#[derive(Debug)]
+struct Rule {
+    name: String,
+    action: MaskAction,
 }
 
 impl Masker {
     /// Compiles; the error names the setting and says what is wrong with it.
     pub fn compile(spec: &policy::Mask) -> Result<Masker, String> {
-        let mut detectors: Vec<&'static Entry> = Vec::with_capacity(spec.detectors.len());
-        for &wanted in &spec.detectors {
-            let entry = detectors::entry(wanted);
-            if !detectors.iter().any(|known| known.detector == entry.detector) {
-                detectors.push(entry);
-            }
+        let mut allowed_keys = KeyPatterns::default();
+        for (at, pattern) in spec.allow_keys.iter().enumerate() {
+            allowed_keys.add(pattern, 0).map_err(|error| format!("allow_keys[{at}]: {error}"))?;
         }
-        Ok(Masker { keys: SensitiveKeys::compile(&spec.keys)?, detectors, action: spec.action })
+        let needs_key = |action| matches!(action, MaskAction::Pseudonymise | MaskAction::FormatPreserving);
+        let keyed = spec.rules.iter().find(|rule| needs_key(rule.action));
+        if let Some(rule) = keyed.filter(|_| spec.pseudonym_key.is_none()) {
+            return Err(format!("rules: {} needs a pseudonym key, and none is named", rule.name));
+        }
+        let finds_values = |rule: &policy::MaskRule| !matches!(rule.find, Find::Keys(_));
+        Ok(Masker {
+            searcher: Searcher::compile(&spec.rules)?,
+            first_finder_rule: spec.rules.iter().position(finds_values).unwrap_or(usize::MAX),
+            rules: spec.rules.iter().map(|rule| Rule { name: rule.name.clone(), action: rule.action }).collect(),
+            allowed_keys,
+            allowed_services: spec.allow_services.clone(),
+            budget: spec.budget,
+            dry_run: spec.dry_run,
+            pseudonym_key: spec.pseudonym_key.clone().filter(|_| keyed.is_some()),
+        })
+    }
+
+    /// Who finds: the n-th count of [`MaskCounts::values`] is the n-th name's.
+    pub fn finder_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(KEY_FINDER).chain(self.searcher.finders.iter().map(|finder| finder.name.as_ref()))
+    }
+
+    fn judge(&self, key: &[u8]) -> Verdict {
+        let allowed = self.allowed_keys.rule_of(key).is_some();
+        Verdict { rule: self.searcher.keys.rule_of(key).filter(|_| !allowed), allowed, clean: false }
+    }
+
+    fn finder_name(&self, by: FoundBy) -> &str {
+        match by {
+            FoundBy::Key => KEY_FINDER,
+            FoundBy::Finder(index) => &self.searcher.finders[index].name,
+        }
     }
 }
 
-/// Validates the request and, if there is a masker, collects the edits that mask it. Returns how far attributes extend.
+/// What found a value of a sensitive key.
+const KEY_FINDER: &str = "key";
+
+/// How many values were masked.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct MaskCounts {
+    /// By what found them, as [`Masker::finder_names`] has them; what is missing at the end is 0.
+    pub values: Vec<u64>,
+    /// By the place in [`Failure::ALL`].
+    pub failures: [u64; Failure::ALL.len()],
+}
+
+impl MaskCounts {
+    fn count(&mut self, by: FoundBy) {
+        let index = match by {
+            FoundBy::Key => 0,
+            FoundBy::Finder(index) => index + 1,
+        };
+        if self.values.len() <= index {
+            self.values.resize(index + 1, 0);
+        }
+        self.values[index] += 1;
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.failures[failure as usize] += 1;
+    }
+}
+
+/// What masking came to, beside its edits.
+#[derive(Debug, Default)]
+pub struct Masked {
+    /// How far the attributes of the request extend.
+    pub extent: Extent,
+    pub counts: MaskCounts,
+    /// Which items are to be dropped, ascending: indices among the request's items.
+    pub dropped: Vec<Range<u64>>,
+}
+
+/// Validates the request and, if there is a masker, collects the edits that mask it.
 ///
-/// `edits` must be empty; after an error it is of no use.
+/// `edits` must be empty; after an error it is of no use. In a dry run it comes back empty.
 pub fn check_and_mask(
     signal: Signal,
     request: &[u8],
     masker: Option<&Masker>,
+    key: Option<&PseudonymKey>,
     edits: &mut EditList,
-    counts: &mut MaskCounts,
-) -> Result<Extent, Malformed> {
-    match masker {
-        None => walk::validate(signal, request),
-        Some(masker) => {
-            let mut masking = Masking { masker, counts, findings: Vec::new(), cache: KeyCache::default() };
-            walk::walk(signal, request, &mut masking, edits)
-        }
+    observer: Option<&mut dyn Observer>,
+) -> Result<Masked, Malformed> {
+    let Some(masker) = masker else {
+        return Ok(Masked { extent: walk::validate(signal, request)?, ..Masked::default() });
+    };
+    let mut masking = Masking {
+        masker,
+        key,
+        observer,
+        counts: MaskCounts::default(),
+        findings: Vec::new(),
+        scratch: Vec::new(),
+        keys: KeyCache::default(),
+        clean: TextCache::default(),
+        budget: Budget::new(masker.budget),
+        units: Vec::new(),
+        spared: false,
+        drops: false,
+        dropped: Vec::new(),
+    };
+    let extent = walk::walk(signal, request, &mut masking, edits)?;
+    let Masking { counts, mut dropped, .. } = masking;
+    if masker.dry_run {
+        edits.clear();
+        dropped.clear();
     }
-}
-
-/// `[redacted]` as an encoded AnyValue.
-const REDACTED_VALUE: &[u8] = b"\x0a\x0a[redacted]";
-const REDACTED: &[u8] = b"[redacted]";
-
-/// Something to mask in a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    range: Range<usize>,
-    by: FoundBy,
-    /// Put the replacement between JSON quotes, each behind this many backslashes: it stands for a JSON number, list or map.
-    quoted: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FoundBy {
-    /// A sensitive member of JSON.
-    Key,
-    /// Index into `Masker::detectors`.
-    Detector(usize),
+    Ok(Masked { extent, counts, dropped })
 }
 
 struct Masking<'m, 'a> {
     masker: &'m Masker,
-    counts: &'m mut MaskCounts,
+    key: Option<&'m PseudonymKey>,
+    observer: Option<&'m mut dyn Observer>,
+    counts: MaskCounts,
     /// Scratch, reused from text to text.
     findings: Vec<Finding>,
-    cache: KeyCache<'a>,
+    scratch: Vec<u8>,
+    keys: KeyCache<'a>,
+    clean: TextCache<'a>,
+    budget: Budget,
+    /// What the units around the present one were before it: spared, dropped.
+    units: Vec<(bool, bool)>,
+    /// The present unit is of a service that is left as it is.
+    spared: bool,
+    /// A rule wants the present unit dropped.
+    drops: bool,
+    dropped: Vec<Range<u64>>,
 }
 
-impl Masking<'_, '_> {
-    /// Whether a text may hold anything to mask.
-    #[inline]
-    fn needs_search(&self, census: &Census) -> bool {
-        let json = census.quote && !self.masker.keys.is_empty();
-        json || self.masker.detectors.iter().any(|entry| (entry.may_match)(census))
+/// What may be searched of one item.
+struct Budget {
+    limits: MaskBudget,
+    left: usize,
+    deadline: Option<Instant>,
+}
+
+impl Budget {
+    /// The clock is not read for less.
+    const UNTIMED_BYTES: usize = 16 << 10;
+
+    fn new(limits: MaskBudget) -> Budget {
+        Budget { limits, left: limits.item_bytes, deadline: None }
     }
 
-    /// The index of the detector that a number matches.
+    /// Takes a text out of the budget; Err if that is over.
     #[inline]
-    fn matching_detector(&self, number: Number) -> Option<usize> {
-        let whole = whole_number(number)?;
-        let matches = |entry: &&Entry| entry.is_match_number.is_some_and(|is_match| is_match(whole));
-        self.masker.detectors.iter().position(matches)
-    }
-
-    /// Fills `findings`: in order, without overlap.
-    fn search(&mut self, text: &[u8]) {
-        let masker = self.masker;
-        let findings = &mut self.findings;
-        findings.clear();
-        let census = Census::of(text);
-        if census.quote && !masker.keys.is_empty() {
-            json::find(text, &masker.keys, masker.action, findings);
-        }
-        for (index, entry) in masker.detectors.iter().enumerate() {
-            if (entry.may_match)(&census) {
-                (entry.find)(text, &mut |range| {
-                    let quoted = if census.quote { json::quotes_of_bare_value(text, &range) } else { None };
-                    findings.push(Finding { range, by: FoundBy::Detector(index), quoted });
-                });
+    fn spend(&mut self, bytes: usize) -> Result<(), Failure> {
+        self.left = self.left.checked_sub(bytes).ok_or(Failure::Size).inspect_err(|_| self.left = 0)?;
+        if self.limits.item_bytes - self.left > Budget::UNTIMED_BYTES {
+            let limit = Duration::from_micros(self.limits.item_us);
+            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + limit);
+            if Instant::now() > deadline {
+                return Err(Failure::Time);
             }
         }
-        if findings.len() > 1 {
-            unite_overlaps(findings);
-        }
+        Ok(())
+    }
+}
+
+impl<'a> Masking<'_, 'a> {
+    fn verdict(&mut self, key: &'a [u8]) -> Verdict {
+        self.keys.verdict(key, |key| self.masker.judge(key))
     }
 
-    /// What stands in the place of a finding.
-    fn write_replacement(&self, finding: &Finding, out: &mut Vec<u8>) {
-        if self.masker.action == MaskAction::Remove && finding.quoted.is_none() {
-            return;
+    /// Fills `findings` with what is to be masked in a text. Err: it could not be searched to its end.
+    fn search(&mut self, text: &[u8]) -> Result<(), Failure> {
+        self.budget.spend(text.len())?;
+        let (masker, deadline) = (self.masker, self.budget.deadline);
+        let goes_on = || deadline.is_none_or(|deadline| Instant::now() <= deadline);
+        let action = |rule: usize| masker.rules[rule].action;
+        let unterminated = masker.searcher.search(text, action, &mut self.findings, goes_on);
+        if unterminated.map_err(|()| Failure::Time)? {
+            self.counts.fail(Failure::Unterminated);
         }
+        Ok(())
+    }
+
+    /// Appends what stands in the place of a finding.
+    fn put_replacement(&self, finding: &Finding, value: &[u8], out: &mut Vec<u8>) {
+        let action = match self.masker.rules[finding.rule].action {
+            MaskAction::Remove if finding.quoted.is_none() => return,
+            action @ (MaskAction::Remove | MaskAction::Redact | MaskAction::DropItem) => action,
+            action if finding.exact => action,
+            // What covers several findings is not what the action is made for.
+            _ => MaskAction::Redact,
+        };
         let quote = |out: &mut Vec<u8>| {
             if let Some(backslashes) = finding.quoted {
                 out.resize(out.len() + backslashes, b'\\');
@@ -146,101 +264,220 @@ impl Masking<'_, '_> {
             }
         };
         quote(out);
-        if self.masker.action == MaskAction::Redact {
-            out.extend_from_slice(match finding.by {
-                FoundBy::Key => REDACTED,
-                FoundBy::Detector(index) => self.masker.detectors[index].replacement,
-            });
-        }
+        self.replacement(action, finding.by).put(value, out);
         quote(out);
     }
 
-    fn count(&mut self, by: FoundBy) {
-        match by {
-            FoundBy::Key => self.counts.key += 1,
-            FoundBy::Detector(index) => *(self.masker.detectors[index].count)(self.counts) += 1,
+    fn replacement(&self, action: MaskAction, by: FoundBy) -> Replacement<'_> {
+        let (word, form) = match by {
+            FoundBy::Key => (REDACTED, Form::Text),
+            FoundBy::Finder(index) => {
+                let finder = &self.masker.searcher.finders[index];
+                (finder.replacement.as_ref(), finder.form)
+            }
+        };
+        Replacement { action, word, form, key: self.key }
+    }
+
+    /// Counts a masked value, tells the observer, and lets the item go if the rule says so.
+    fn found(&mut self, at: At<'a>, field: &Field<'a>, rule: usize, by: FoundBy, before: &[u8], after: &[u8]) {
+        self.counts.count(by);
+        let masker = self.masker;
+        self.drops |= masker.rules[rule].action == MaskAction::DropItem;
+        let key_is_clean = at.key.is_none_or(|key| self.keys.verdict(key, |key| masker.judge(key)).clean);
+        if let Some(observer) = &mut self.observer {
+            let (name, action) = (masker.rules[rule].name.as_str(), masker.rules[rule].action);
+            let finder = masker.finder_name(by);
+            observer.found(&Found { at, key_is_clean, offset: field.start, rule, name, finder, action, before, after });
         }
+    }
+
+    /// Removes a text that could not be searched.
+    fn remove_unseen(&mut self, field: &Field<'a>, failure: Failure, edits: &mut EditList) {
+        self.counts.fail(failure);
+        edits.replace_content(field, REMOVED);
     }
 }
 
 impl<'a> Visitor<'a> for Masking<'_, 'a> {
     const EDITS: bool = true;
 
+    fn keeps_unknown(&self) -> bool {
+        self.spared
+    }
+
+    fn begin(&mut self, unit: Unit, content: Reader<'a>) -> Result<(), WireError> {
+        self.units.push((self.spared, self.drops));
+        self.drops = false;
+        if unit == Unit::Resource && !self.masker.allowed_services.is_empty() {
+            self.spared = is_of_service(content, &self.masker.allowed_services)?;
+        }
+        self.budget = Budget::new(self.masker.budget);
+        Ok(())
+    }
+
+    fn end(&mut self, items: Range<u64>) {
+        if self.drops {
+            // Whatever was inside of it goes with it.
+            self.dropped.retain(|dropped| dropped.end <= items.start);
+            self.dropped.push(items);
+        }
+        (self.spared, self.drops) = self.units.pop().unwrap_or_default();
+        self.budget = Budget::new(self.masker.budget);
+    }
+
     #[inline]
     fn attribute(&mut self, key: &'a [u8]) -> Fate {
-        if !self.cache.verdict(key, &self.masker.keys).sensitive {
-            return Fate::Walk;
-        }
-        match self.masker.action {
-            MaskAction::Redact => Fate::Replace(REDACTED_VALUE),
-            MaskAction::Remove => Fate::Remove,
+        let verdict = self.verdict(key);
+        match verdict.rule {
+            _ if self.spared || verdict.allowed => Fate::Keep,
+            None => Fate::Walk,
+            Some(rule) if self.masker.rules[rule].action == MaskAction::Remove => Fate::Remove,
+            Some(_) => Fate::Replace,
         }
     }
 
     #[inline]
     fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
-        let verdict = self.cache.verdict(key, &self.masker.keys);
-        if verdict.sensitive || !verdict.clean {
+        let verdict = self.verdict(key);
+        if verdict.rule.is_some() || !verdict.clean || self.spared {
             return false;
         }
         match value {
             Plain::Text(text) => {
                 let census = Census::of(text);
-                census.ascii && !self.needs_search(&census)
+                census.is_ascii()
+                    && (verdict.allowed || !self.masker.searcher.may_match(&census) || self.clean.holds(text))
             }
-            Plain::Number(number) => self.matching_detector(number).is_none(),
+            Plain::Number(number) => verdict.allowed || self.matching_finder(number).is_none(),
         }
     }
 
-    fn attribute_edited(&mut self) {
-        self.count(FoundBy::Key);
+    fn replacement(&mut self, key: &'a [u8], value: &Field<'a>) -> Cow<'static, [u8]> {
+        let at = At { place: Place::AttributeValue, key: Some(key) };
+        let Some(rule) = self.verdict(key).rule else { return Cow::Borrowed(values::REDACTED_VALUE) };
+        let encoded = value.bytes().unwrap_or_default();
+        // The walk has checked it, so it can be read.
+        let any = AnyValue::read(encoded).unwrap_or(AnyValue::Empty);
+        let text = any.text_bytes().unwrap_or_default();
+        let mut content = std::mem::take(&mut self.scratch);
+        content.clear();
+        // An earlier rule that matches exactly the whole value comes first.
+        let whole = 0..text.len();
+        let earlier = self.masker.first_finder_rule < rule && matches!(any, AnyValue::String(_)) && self.search(&text).is_ok();
+        let earlier = earlier.then(|| self.findings.first()).flatten();
+        let earlier = earlier.filter(|finding| finding.range == whole && finding.rule < rule && finding.exact).cloned();
+        let (rule, by) = earlier.map_or((rule, FoundBy::Key), |finding| (finding.rule, finding.by));
+        self.replacement(self.masker.rules[rule].action, by).put(&text, &mut content);
+        self.found(at, value, rule, by, &text, &content);
+        let replacement = match content.as_slice() {
+            REDACTED => Cow::Borrowed(values::REDACTED_VALUE),
+            other => {
+                let mut any = Vec::with_capacity(other.len() + 6);
+                put_text_value(other, &mut any);
+                Cow::Owned(any)
+            }
+        };
+        self.scratch = content;
+        replacement
+    }
+
+    fn removed(&mut self, key: &'a [u8], field: &Field<'a>) {
+        let at = At { place: Place::AttributeValue, key: Some(key) };
+        let Some(rule) = self.verdict(key).rule else { return };
+        let pair = field.bytes().ok().and_then(|bytes| KeyValue::read(bytes).ok());
+        let before = pair.and_then(|pair| pair.value.text_bytes().ok()).unwrap_or_default();
+        self.found(at, field, rule, FoundBy::Key, &before, b"");
     }
 
     #[inline]
     fn text(&mut self, at: At<'a>, field: &Field<'a>, text: &'a [u8], edits: &mut EditList) {
-        if at.place == Place::AttributeKey && self.cache.verdict(text, &self.masker.keys).clean {
+        if text.is_empty() || self.spared {
             return;
         }
-        self.search(text);
+        let is_key = at.place == Place::AttributeKey;
+        if if is_key { self.verdict(text).clean } else { self.clean.holds(text) } {
+            return;
+        }
+        if let Err(failure) = self.search(text) {
+            return self.remove_unseen(field, failure, edits);
+        }
         if at.place == Place::TraceState {
             self.findings.retain(|finding| !is_sampling_state(&text[..finding.range.start]));
         }
         if self.findings.is_empty() {
-            if at.place == Place::AttributeKey {
-                self.cache.remember_clean(text);
+            match is_key {
+                true => self.keys.remember_clean(text),
+                false => self.clean.remember(text),
             }
             return;
         }
         edits.enter(field);
-        for index in 0..self.findings.len() {
-            let finding = &self.findings[index];
+        let findings = std::mem::take(&mut self.findings);
+        let mut after = std::mem::take(&mut self.scratch);
+        for finding in &findings {
+            let before = &text[finding.range.clone()];
+            after.clear();
+            self.put_replacement(finding, before, &mut after);
             let range = field.payload + finding.range.start..field.payload + finding.range.end;
-            edits.replace(range, |out| self.write_replacement(finding, out));
-            self.count(finding.by);
+            edits.replace(range, |out| out.extend_from_slice(&after));
+            self.found(at, field, finding.rule, finding.by, before, &after);
         }
+        (self.findings, self.scratch) = (findings, after);
         edits.exit();
     }
 
     #[inline]
-    fn number(&mut self, _at: At<'a>, field: &Field<'a>, number: Number, edits: &mut EditList) {
-        let Some(index) = self.matching_detector(number) else { return };
-        // A number cannot hold the replacement: the value becomes a string.
-        edits.replace(field.start..field.end, |out| {
-            let redacted = self.masker.action == MaskAction::Redact;
-            let text = if redacted { self.masker.detectors[index].replacement } else { b"" };
-            put_bytes_field(out, any_value::STRING, text);
+    fn number(&mut self, at: At<'a>, field: &Field<'a>, number: Number, edits: &mut EditList) {
+        if self.spared {
+            return;
+        }
+        let Some((index, whole)) = self.matching_finder(number) else { return };
+        let (rule, by) = (self.masker.searcher.finders[index].rule, FoundBy::Finder(index));
+        let (before, mut after) = (whole.to_string(), Vec::new());
+        self.replacement(self.masker.rules[rule].action, by).put(before.as_bytes(), &mut after);
+        let other = std::str::from_utf8(&after).ok().and_then(|digits| digits.parse::<i64>().ok());
+        edits.replace(field.start..field.end, |out| match (other, number) {
+            (Some(other), Number::Int(_)) => put_varint_field(out, any_value::INT, other as u64),
+            // A number cannot hold the replacement: the value becomes a string.
+            _ => put_text_value(&after, out),
         });
-        self.count(FoundBy::Detector(index));
+        self.found(at, field, rule, by, before.as_bytes(), &after);
     }
 }
 
-/// The number as whole digits, if it is that. Senders whose numbers are all doubles (JavaScript) send long ids that way.
-#[inline]
-fn whole_number(number: Number) -> Option<u64> {
-    match number {
-        Number::Int(value) => u64::try_from(value).ok(),
-        Number::Double(value) => ((1.0..1e19).contains(&value) && value.fract() == 0.0).then_some(value as u64),
+impl Masking<'_, '_> {
+    /// The finder that a number matches, and its digits.
+    #[inline]
+    fn matching_finder(&self, number: Number) -> Option<(usize, u64)> {
+        let whole = whole_number(number)?;
+        Some((self.masker.searcher.matching_number(whole)?, whole))
     }
+}
+
+/// Whether every `service.name` of a resource is one of these, and there is one.
+fn is_of_service(mut content: Reader<'_>, services: &[String]) -> Result<bool, WireError> {
+    let mut named = false;
+    while let Some(resource) = content.next_field()? {
+        if resource.number != RESOURCE {
+            continue;
+        }
+        let mut fields = content.nested(&resource)?;
+        while let Some(field) = fields.next_field()? {
+            if field.number != RESOURCE_ATTRIBUTES {
+                continue;
+            }
+            let pair = KeyValue::read(field.bytes()?)?;
+            if pair.key == b"service.name" {
+                let name = pair.value.text()?;
+                if !services.iter().any(|service| *service == name) {
+                    return Ok(false);
+                }
+                named = true;
+            }
+        }
+    }
+    Ok(named)
 }
 
 /// Whether a threshold or randomness follows: 14 hexadecimal digits, by chance a card number, that samplers need
@@ -249,21 +486,10 @@ fn is_sampling_state(before: &[u8]) -> bool {
     before.ends_with(b"th:") || before.ends_with(b"rv:")
 }
 
-/// Sorts, and makes one finding of those that overlap. A sensitive member wins over a detector, as it does for attributes.
-fn unite_overlaps(findings: &mut Vec<Finding>) {
-    findings.sort_by_key(|finding| (finding.range.start, std::cmp::Reverse(finding.range.end)));
-    findings.dedup_by(|next, kept| {
-        let overlaps = next.range.start < kept.range.end;
-        if overlaps {
-            let covers = next.range.start <= kept.range.start && next.range.end >= kept.range.end;
-            kept.range.end = kept.range.end.max(next.range.end);
-            if next.by == FoundBy::Key && kept.by != FoundBy::Key {
-                kept.by = FoundBy::Key;
-                kept.quoted = next.quoted.filter(|_| covers);
-            }
-        }
-        overlaps
-    });
+/// Names of finders with what each counted.
+pub fn by_finder<'m>(masker: &'m Masker, counts: &MaskCounts) -> Vec<(Arc<str>, u64)> {
+    let counted = masker.finder_names().zip(counts.values.iter().copied());
+    counted.filter(|(_, count)| *count > 0).map(|(name, count)| (Arc::from(name), count)).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,304 @@
+//! The search of one text: keys, detectors, regexes and lists of all rules, and which match counts where several overlap.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use aho_corasick::AhoCorasick;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::detectors::{self, class, Census, Form, Needs, Passports, Report};
+use super::keys::KeyPatterns;
+use super::literals::Literals;
+use super::prefilter::{Prefilter, MAX_FINDERS};
+use super::{inside, json};
+use crate::policy::{Find, MaskAction, MaskRule};
+
+/// What a user's regex may take once compiled.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+/// A shorter one may hold a sensitive key all the same, but no encoded text with a key and a value.
+const SHORTEST_ENCODED: usize = 24;
+
+/// Something to mask in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) range: Range<usize>,
+    pub(super) rule: usize,
+    pub(super) by: FoundBy,
+    /// Put the replacement between JSON quotes, each behind this many backslashes: it stands for a JSON number, list or map.
+    pub(super) quoted: Option<usize>,
+    /// The range is what `by` found, not more.
+    pub(super) exact: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FoundBy {
+    /// A sensitive key.
+    Key,
+    /// Index of the finder.
+    Finder(usize),
+}
+
+/// Why a text, or a part of it, is removed though nobody knows what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The item is larger than may be searched.
+    Size,
+    /// The search of the item took too long.
+    Time,
+    /// A value's end is missing: it is masked to the end of its text.
+    Unterminated,
+}
+
+impl Failure {
+    pub const ALL: [Failure; 3] = [Failure::Size, Failure::Time, Failure::Unterminated];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Size => "size",
+            Failure::Time => "time",
+            Failure::Unterminated => "unterminated",
+        }
+    }
+}
+
+/// One thing that a rule looks for.
+#[derive(Debug)]
+pub(super) struct Finder {
+    /// Of the detector, or of the rule.
+    pub(super) name: Arc<str>,
+    pub(super) rule: usize,
+    pub(super) form: Form,
+    pub(super) replacement: Box<[u8]>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Detector(&'static detectors::Entry),
+    Passports(Passports),
+    Regex(Regex),
+    Literals(Literals),
+}
+
+impl Finder {
+    fn find(&self, text: &[u8], report: Report<'_>) {
+        match &self.kind {
+            Kind::Detector(entry) => (entry.find)(text, report),
+            Kind::Passports(passports) => passports.find(text, report),
+            Kind::Regex(regex) => regex.find_iter(text).filter(|found| !found.is_empty()).for_each(|found| report(found.range())),
+            Kind::Literals(literals) => literals.find(text, report),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        match &self.kind {
+            Kind::Detector(entry) => entry.needs,
+            Kind::Passports(passports) => passports.needs(),
+            Kind::Regex(_) => Needs { all_of: 0, any_of: 0, digits: 0, length: 1, literals: &[] },
+            Kind::Literals(_) => Needs { all_of: 0, any_of: 0, digits: 0, length: 2, literals: &[] },
+        }
+    }
+}
+
+/// What the rules of a policy look for.
+#[derive(Debug)]
+pub(super) struct Searcher {
+    pub(super) keys: KeyPatterns,
+    /// In the order of their rules.
+    pub(super) finders: Vec<Finder>,
+    /// Indices of the finders that look at numbers.
+    number_finders: Vec<usize>,
+    prefilter: Prefilter,
+    /// Finders that need one of their literals to occur, and all those literals.
+    need_literals: u64,
+    literals: Option<AhoCorasick>,
+}
+
+impl Searcher {
+    /// Compiles; the error names the rule and says what is wrong with it.
+    pub(super) fn compile(rules: &[MaskRule]) -> Result<Searcher, String> {
+        let mut keys = KeyPatterns::default();
+        let mut finders: Vec<Finder> = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let wrong = |what: &str, error: &str| format!("rules[{index}].{what}: {error}");
+            let mut add = |name: &str, form: Form, replacement: Vec<u8>, kind: Kind| {
+                let (name, replacement) = (Arc::from(name), replacement.into());
+                finders.push(Finder { name, rule: index, form, replacement, kind });
+            };
+            let own_word = || format!("[{}]", rule.name).into_bytes();
+            match &rule.find {
+                Find::Keys(patterns) => {
+                    for (at, pattern) in patterns.iter().enumerate() {
+                        keys.add(pattern, index).map_err(|error| wrong(&format!("keys[{at}]"), error))?;
+                    }
+                }
+                Find::Detectors(names) => {
+                    for name in names {
+                        let entry = detectors::entry(name);
+                        let entry = entry.ok_or_else(|| wrong("detectors", &format!("there is no detector {name}")))?;
+                        add(entry.name, entry.form, entry.replacement.to_vec(), Kind::Detector(entry));
+                    }
+                }
+                Find::Passports(countries) => {
+                    let passports = Passports::compile(countries).map_err(|error| wrong("passports", &error))?;
+                    add("passport", Form::Code, b"[passport]".to_vec(), Kind::Passports(passports));
+                }
+                Find::Regex(pattern) => {
+                    let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
+                    let regex = regex.map_err(|error| wrong("regex", &error.to_string()))?;
+                    add(&rule.name, Form::Text, own_word(), Kind::Regex(regex));
+                }
+                Find::Literals { values, ignore_case } => {
+                    let literals = Literals::compile(values, *ignore_case).map_err(|error| wrong("literals", &error))?;
+                    add(&rule.name, Form::Text, own_word(), Kind::Literals(literals));
+                }
+            }
+        }
+        if finders.len() > MAX_FINDERS {
+            return Err(format!("rules: {} detectors, regexes and lists together are more than {MAX_FINDERS}", finders.len()));
+        }
+        let needs: Vec<Needs> = finders.iter().map(Finder::needs).collect();
+        let with_literals = |(index, needs): (usize, &Needs)| u64::from(!needs.literals.is_empty()) << index;
+        let number_finders = finders.iter().enumerate().filter(|(_, finder)| match &finder.kind {
+            Kind::Detector(entry) => entry.is_match_number.is_some(),
+            Kind::Passports(_) | Kind::Regex(_) | Kind::Literals(_) => false,
+        });
+        let literals: Vec<&str> = needs.iter().flat_map(|needs| needs.literals.iter().copied()).collect();
+        let searcher = AhoCorasick::builder().ascii_case_insensitive(true).build(&literals);
+        Ok(Searcher {
+            keys,
+            number_finders: number_finders.map(|(index, _)| index).collect(),
+            prefilter: Prefilter::new(&needs),
+            need_literals: needs.iter().enumerate().map(with_literals).fold(0, |all, bit| all | bit),
+            literals: if literals.is_empty() { None } else { Some(searcher.map_err(|error| error.to_string())?) },
+            finders,
+        })
+    }
+
+    /// Whether a text has to be searched; if not, it holds nothing to mask.
+    #[inline]
+    pub(super) fn may_match(&self, census: &Census) -> bool {
+        self.prefilter.candidates(census) != 0 || self.may_hold_keys(census)
+    }
+
+    #[inline]
+    fn may_hold_keys(&self, census: &Census) -> bool {
+        /// What stands between keys and values, and around them.
+        const SIGNS: u16 = class::QUOTE | class::EQUALS | class::COLON | class::PERCENT | class::SPACE | class::MARK;
+        (census.has(SIGNS) || census.length >= SHORTEST_ENCODED) && !self.keys.is_empty()
+    }
+
+    /// The finder that a whole number matches.
+    #[inline]
+    pub(super) fn matching_number(&self, number: u64) -> Option<usize> {
+        self.number_finders.iter().copied().find(|&index| match &self.finders[index].kind {
+            Kind::Detector(entry) => entry.is_match_number.is_some_and(|is_match| is_match(number)),
+            Kind::Passports(_) | Kind::Regex(_) | Kind::Literals(_) => false,
+        })
+    }
+
+    /// Fills `findings`: in order, without overlap. `goes_on` is asked before each part of the search of a large text;
+    /// false ends it, and what was found is incomplete then: Err.
+    pub(super) fn search(
+        &self,
+        text: &[u8],
+        actions: impl Fn(usize) -> MaskAction,
+        findings: &mut Vec<Finding>,
+        goes_on: impl Fn() -> bool,
+    ) -> Result<bool, ()> {
+        findings.clear();
+        let mut unterminated = false;
+        let census = Census::of(text);
+        let mut candidates = self.prefilter.candidates(&census);
+        if candidates & self.need_literals != 0 && !self.literals.as_ref().is_some_and(|known| known.is_match(text)) {
+            candidates &= !self.need_literals;
+        }
+        if self.may_hold_keys(&census) {
+            let rule_of = |key: &[u8]| self.keys.rule_of(key);
+            let mut report = |member: inside::Member, quoted: Option<usize>| {
+                let removes = actions(member.rule) == MaskAction::Remove;
+                let (range, quoted) = if removes { (member.whole, None) } else { (member.value, quoted) };
+                unterminated |= member.unterminated;
+                if removes || !is_redacted(&text[range.clone()]) {
+                    findings.push(Finding { range, rule: member.rule, by: FoundBy::Key, quoted, exact: true });
+                }
+            };
+            if census.has(class::QUOTE) {
+                json::find(text, &rule_of, &mut report);
+            }
+            inside::find(text, &rule_of, &mut |member| report(member, None));
+        }
+        while candidates != 0 {
+            if !goes_on() {
+                return Err(());
+            }
+            let index = candidates.trailing_zeros() as usize;
+            candidates &= candidates - 1;
+            let finder = &self.finders[index];
+            finder.find(text, &mut |range| {
+                let quoted = if census.has(class::QUOTE) { json::quotes_of_bare_value(text, &range) } else { None };
+                findings.push(Finding { range, rule: finder.rule, by: FoundBy::Finder(index), quoted, exact: true });
+            });
+        }
+        if findings.len() > 1 {
+            unite_overlaps(findings);
+        }
+        Ok(unterminated)
+    }
+}
+
+/// Whether a value was redacted before, by its key.
+fn is_redacted(value: &[u8]) -> bool {
+    value == super::action::REDACTED
+}
+
+/// Sorts, and makes one finding of those that overlap: the first rule's among those that cover all of it. If none does,
+/// it is the first rule's, but not exactly what that found.
+fn unite_overlaps(findings: &mut Vec<Finding>) {
+    findings.sort_by_key(|finding| (finding.range.start, std::cmp::Reverse(finding.range.end), finding.rule));
+    findings.dedup_by(|next, kept| {
+        let overlaps = next.range.start < kept.range.end;
+        if overlaps {
+            let end = kept.range.end.max(next.range.end);
+            // `next` does not begin before `kept`.
+            let next_covers = next.range.start == kept.range.start && next.range.end == end && next.exact;
+            let kept_covers = kept.range.end == end && kept.exact;
+            let next_wins = match (kept_covers, next_covers) {
+                (true, false) => false,
+                (false, true) => true,
+                (true, true) | (false, false) => next.rule < kept.rule,
+            };
+            if next_wins {
+                (kept.rule, kept.by, kept.quoted) = (next.rule, next.by, next.quoted);
+            }
+            kept.exact = kept_covers || next_covers;
+            kept.quoted = kept.quoted.filter(|_| kept_covers || next_covers);
+            kept.range.end = end;
+        }
+        overlaps
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(range: Range<usize>, rule: usize, exact: bool) -> Finding {
+        Finding { range, rule, by: FoundBy::Finder(rule), quoted: None, exact }
+    }
+
+    #[test]
+    fn of_overlapping_findings_the_widest_counts_and_of_equal_ones_the_first_rule() {
+        for (found, expected) in [
+            (vec![(0..4, 1), (0..4, 0)], vec![finding(0..4, 0, true)]),
+            (vec![(2..4, 0), (0..9, 1)], vec![finding(0..9, 1, true)]),
+            (vec![(0..5, 1), (3..9, 0)], vec![finding(0..9, 0, false)]),
+            (vec![(0..5, 1), (3..9, 0), (0..9, 2)], vec![finding(0..9, 2, true)]),
+            (vec![(5..9, 1), (0..5, 0)], vec![finding(0..5, 0, true), finding(5..9, 1, true)]),
+        ] {
+            let mut findings: Vec<_> = found.iter().map(|(range, rule)| finding(range.clone(), *rule, true)).collect();
+            unite_overlaps(&mut findings);
+            assert_eq!(findings, expected, "{found:?}");
+        }
+    }
+}

@@ -17,6 +17,7 @@ use crate::admit::series::{self, ActiveSnapshot};
 use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
 use crate::batch::{lock, Batches, Closed};
+use crate::explain::explain;
 use crate::generation::{Generation, TenantStates};
 use crate::identify::tokens::{TokenCounts, Tokens};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
@@ -24,6 +25,7 @@ use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
 use crate::listen::tls::{TlsContext, TlsPem};
 use crate::listen::{self, Limits, Protocol, Shared};
+use crate::mask::PseudonymKeys;
 use crate::otlp::Signal;
 use crate::policy::Table;
 use crate::trial::trial;
@@ -46,6 +48,7 @@ impl Engine {
             batches: Batches::new()?,
             inflight: Arc::new(Inflight::new(max_inflight_bytes)),
             periods: Periods::default(),
+            pseudonym_keys: ArcSwap::default(),
             gate: ArcSwapOption::empty(),
             stats: RequestStats::default(),
             tokens: Tokens::new()?,
@@ -168,9 +171,28 @@ impl Engine {
 
     /// What chosen stages make of a request (see [`trial`]).
     pub fn trial(&self, tenant: &str, signal: &str, request: &[u8], stages: &[String]) -> Result<Vec<u8>, String> {
-        let signal = Signal::ALL.into_iter().find(|known| known.name() == signal);
-        let signal = signal.ok_or("signal must be 'traces', 'metrics' or 'logs'")?;
-        trial(&self.shared.generation.load(), tenant, signal, request, stages)
+        let signal = signal_named(signal)?;
+        trial(&self.shared.generation.load(), &self.shared.pseudonym_keys.load(), tenant, signal, request, stages)
+    }
+
+    /// The values that masking changes in a request, as JSON (see [`explain`]).
+    pub fn explain(&self, tenant: &str, signal: &str, request: &[u8]) -> Result<Vec<u8>, String> {
+        let (generation, keys) = (self.shared.generation.load(), self.shared.pseudonym_keys.load());
+        let values = explain(&generation, &keys, tenant, signal_named(signal)?, request)?;
+        serde_json::to_vec(&values).map_err(|error| error.to_string())
+    }
+
+    /// Takes new pseudonym keys in place of all it had: name, tenant, version, key. The old ones stay if one is too short.
+    pub fn set_pseudonym_keys<'k>(
+        &self,
+        keys: impl Iterator<Item = (&'k str, &'k str, u32, &'k [u8])>,
+    ) -> Result<(), String> {
+        let mut all = PseudonymKeys::default();
+        for (name, tenant, version, key) in keys {
+            all.add(name, tenant, version, key)?;
+        }
+        self.shared.pseudonym_keys.store(Arc::new(all));
+        Ok(())
     }
 
     pub fn flush(&self) {
@@ -250,6 +272,11 @@ impl Engine {
         // Numbers and strings always serialise; an empty object would still be JSON.
         serde_json::to_vec(&snapshot).unwrap_or_else(|_| b"{}".to_vec())
     }
+}
+
+fn signal_named(name: &str) -> Result<Signal, &'static str> {
+    let known = Signal::ALL.into_iter().find(|known| known.name() == name);
+    known.ok_or("signal must be 'traces', 'metrics' or 'logs'")
 }
 
 impl Drop for Engine {

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
+use crate::batch::lock;
 use crate::encode::DropReason;
-use crate::mask::MaskCounts;
+use crate::mask::{by_finder, Failure, Location, Locations, MaskCounts, Masker};
 use crate::otlp::Signal;
 
 /// Why a request with all its items, or a part of them, is refused.
@@ -37,10 +38,12 @@ pub enum RejectReason {
     QueueFull,
     /// Points of new series over the tenant's budget that cannot be folded; the rest of the request is taken.
     SeriesLimit,
+    /// The tenant's pseudonym key is not there yet.
+    NoPseudonymKey,
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 18] = [
+    pub const ALL: [RejectReason; 19] = [
         RejectReason::Malformed,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
@@ -59,6 +62,7 @@ impl RejectReason {
         RejectReason::Gated,
         RejectReason::QueueFull,
         RejectReason::SeriesLimit,
+        RejectReason::NoPseudonymKey,
     ];
 
     pub fn name(self) -> &'static str {
@@ -81,6 +85,7 @@ impl RejectReason {
             RejectReason::Gated => "gated",
             RejectReason::QueueFull => "queue_full",
             RejectReason::SeriesLimit => "series_limit",
+            RejectReason::NoPseudonymKey => "no_pseudonym_key",
         }
     }
 }
@@ -112,9 +117,30 @@ pub struct IntakeCell {
     in_process: Counter,
     unaccounted: Counter,
     tenant_claims: Counter,
-    masked_emails: Counter,
-    masked_cards: Counter,
-    masked_keys: Counter,
+    masking: Mutex<Masking>,
+}
+
+/// What masking did to one tenant and signal. Its lock is taken only by requests in which something was found.
+#[derive(Debug, Default)]
+struct Masking {
+    values: Counts,
+    dry_run_values: Counts,
+    failures: [u64; Failure::ALL.len()],
+    locations: Locations,
+}
+
+/// By what found them.
+type Counts = BTreeMap<Arc<str>, u64>;
+
+/// What further finders are counted under: rules come and go with reloads, counters stay.
+const OTHER_FINDERS: &str = "_other";
+const MAX_FINDERS: usize = 256;
+
+fn add_by_finder(counts: &mut Counts, masker: &Masker, masked: &MaskCounts) {
+    for (finder, count) in by_finder(masker, masked) {
+        let has_room = counts.len() < MAX_FINDERS || counts.contains_key(&finder);
+        *counts.entry(if has_room { finder } else { Arc::from(OTHER_FINDERS) }).or_default() += count;
+    }
 }
 
 impl IntakeCell {
@@ -145,10 +171,22 @@ impl IntakeCell {
         add(&self.tenant_claims, claims);
     }
 
-    pub fn masked(&self, counts: &MaskCounts) {
-        add(&self.masked_emails, counts.email);
-        add(&self.masked_cards, counts.credit_card);
-        add(&self.masked_keys, counts.key);
+    /// What a masker found in a request.
+    pub fn masked(&self, masker: &Masker, counts: &MaskCounts) {
+        if *counts == MaskCounts::default() {
+            return;
+        }
+        let mut masking = lock(&self.masking);
+        let values = if masker.dry_run { &mut masking.dry_run_values } else { &mut masking.values };
+        add_by_finder(values, masker, counts);
+        masking.failures.iter_mut().zip(counts.failures).for_each(|(all, more)| *all += more);
+    }
+
+    /// Where a dry run found values.
+    pub fn locate(&self, locations: Locations) {
+        if !locations.is_empty() {
+            lock(&self.masking).locations.merge(locations);
+        }
     }
 
     /// This cell's entry in the snapshot; none if nothing was ever sent.
@@ -157,6 +195,8 @@ impl IntakeCell {
         if read(&self.requests) == 0 && rejected_requests.is_empty() {
             return None;
         }
+        let masking = lock(&self.masking);
+        let failures = Failure::ALL.iter().zip(masking.failures).map(|(failure, count)| (failure.name(), count));
         Some(IntakeSnapshot {
             tenant: Arc::clone(tenant),
             signal: signal.name(),
@@ -173,11 +213,10 @@ impl IntakeCell {
             in_process: read(&self.in_process),
             unaccounted: read(&self.unaccounted),
             tenant_claims: read(&self.tenant_claims),
-            masked: BTreeMap::from([
-                ("email", read(&self.masked_emails)),
-                ("credit_card", read(&self.masked_cards)),
-                ("key", read(&self.masked_keys)),
-            ]),
+            masked: masking.values.clone(),
+            mask_failures: failures.filter(|(_, count)| *count > 0).collect(),
+            mask_dry_run: masking.dry_run_values.clone(),
+            mask_locations: masking.locations.iter().map(|(location, count)| (location.clone(), count)).collect(),
         })
     }
 }
@@ -320,7 +359,11 @@ pub struct IntakeSnapshot {
     pub in_process: u64,
     pub unaccounted: u64,
     pub tenant_claims: u64,
-    pub masked: BTreeMap<&'static str, u64>,
+    /// Values by what found them: `key`, a detector, or a rule's name.
+    pub masked: Counts,
+    pub mask_failures: BTreeMap<&'static str, u64>,
+    pub mask_dry_run: Counts,
+    pub mask_locations: Vec<(Location, u64)>,
 }
 
 /// An entry of `outlets` in the snapshot.

@@ -12,6 +12,7 @@ pub mod compress;
 pub mod encode;
 pub mod engine;
 pub mod events;
+pub mod explain;
 pub mod generation;
 pub mod identify;
 pub mod ledger;

@@ -13,9 +13,9 @@ use crate::encode::Encoded;
 use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
 use crate::ledger::{Received, RejectReason};
 use crate::listen::answer::{Accepted, Refusal};
-use crate::mask::{check_and_mask, MaskCounts};
+use crate::mask::{check_and_mask, LocationSampler, Masked, Masker, PseudonymKeys};
 use crate::otlp::edit::EditList;
-use crate::otlp::items::{keep_first, prefix_within};
+use crate::otlp::items::{keep_first, leave_out, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
 use crate::policy::{Ack, Claims, SeriesQuota};
 use crate::resource;
@@ -25,6 +25,9 @@ use crate::sample::{sample, sample_logs, Threshold};
 pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
 /// What a client is told to wait when the queue could not keep its request.
 pub const QUEUE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What a client is told to wait while its tenant's pseudonym key is being fetched.
+pub const KEY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A request that is not refused.
 pub struct Processed {
@@ -46,6 +49,7 @@ pub struct Path<'a> {
     pub generation: &'a Generation,
     pub batches: &'a Batches,
     pub periods: &'a Periods,
+    pub pseudonym_keys: &'a PseudonymKeys,
     /// Start of the monotonic clock that the token buckets count on.
     pub epoch: Instant,
 }
@@ -98,14 +102,26 @@ pub fn process(
     let trimmed = edits.apply(request);
 
     edits.clear();
-    let mut masked_values = MaskCounts::default();
-    let extent = match check_and_mask(signal, &trimmed, rules.masker.as_ref(), &mut edits, &mut masked_values) {
-        Ok(extent) => extent,
-        Err(error) => return Err(reject_malformed(received, error)),
+    let found = match mask(path, tenant, signal, rules.masker.as_ref(), &trimmed, &mut edits) {
+        Ok(found) => found,
+        Err(Unmasked::Malformed(error)) => return Err(reject_malformed(received, error)),
+        Err(Unmasked::NoKey(refusal)) => {
+            received.reject(RejectReason::NoPseudonymKey);
+            return Err(refusal);
+        }
     };
     let mut masked = edits.apply(&trimmed);
 
-    if rules.quota.labels.may_refuse(&extent) {
+    if !found.dropped.is_empty() {
+        edits.clear();
+        match leave_out(signal, &masked, &found.dropped, &mut edits) {
+            Ok(dropped) => received.filtered(dropped),
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+        masked = Cow::Owned(edits.apply(&masked).into_owned());
+    }
+
+    if rules.quota.labels.may_refuse(&found.extent) {
         edits.clear();
         match labels::refuse_items(signal, &masked, &rules.quota.labels, &mut edits) {
             Ok(0) => {}
@@ -171,7 +187,9 @@ pub fn process(
     let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
-    intake.masked(&masked_values);
+    if let Some(masker) = &rules.masker {
+        intake.masked(masker, &found.counts);
+    }
     let overflow = budget.filter(|_| !held.grown.is_empty()).map(|(_, budget)| (budget, held.grown.as_slice()));
     let verdict = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
     Ok(Processed { verdict, accepted })
@@ -190,6 +208,37 @@ fn over_series_budget(points: u64, tenant: &str, quota: &SeriesQuota, budget: &S
     format!(
         "{reason}: {points} points of new series were not taken, tenant {tenant} is over its quota of {limits}{grown}"
     )
+}
+
+/// Why a request could not be masked.
+enum Unmasked {
+    Malformed(Malformed),
+    NoKey(Refusal),
+}
+
+/// Validates, and collects the edits that mask.
+fn mask(
+    path: &Path<'_>,
+    tenant: &Tenant,
+    signal: Signal,
+    masker: Option<&Masker>,
+    request: &[u8],
+    edits: &mut EditList,
+) -> Result<Masked, Unmasked> {
+    let id = &tenant.state.id;
+    let key_name = masker.and_then(|masker| masker.pseudonym_key.as_deref());
+    let key = key_name.and_then(|name| path.pseudonym_keys.get(name, id));
+    if let Some(name) = key_name.filter(|_| key.is_none()) {
+        let message = format!("the pseudonym key {name} of tenant {id} is not available yet");
+        return Err(Unmasked::NoKey(Refusal::unavailable(message, KEY_RETRY_AFTER)));
+    }
+    if !masker.is_some_and(|masker| masker.dry_run) {
+        return check_and_mask(signal, request, masker, key, edits, None).map_err(Unmasked::Malformed);
+    }
+    let mut sampler = LocationSampler::new(signal);
+    let masked = check_and_mask(signal, request, masker, key, edits, Some(&mut sampler));
+    tenant.state.intake[signal.index()].locate(sampler.locations);
+    masked.map_err(Unmasked::Malformed)
 }
 
 /// How much of the request is within the tenant's rates and volume? Decided before anything but the item count is read.

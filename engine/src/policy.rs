@@ -3,7 +3,7 @@
 //! Python compiles the configuration into this table (`gateway/policy/compiler.py`), serialises it as JSON and hands it
 //! over with `Engine.apply`. These structs are the table's schema; each stage compiles its own part.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::otlp::Signal;
 
@@ -317,7 +317,7 @@ pub enum Find {
     Literals { values: Vec<String>, ignore_case: bool },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskAction {
     /// A found value becomes `[email]`, `[credit_card]`; the value of a sensitive key `[redacted]`.

@@ -18,6 +18,7 @@ use crate::identify::tokens::{Signals, Verdict};
 use crate::listen::tls::TlsPem;
 use crate::listen::{Limits, Protocol};
 use crate::otlp::Signal;
+use zeroize::Zeroizing;
 
 /// A closed batch of one tenant and one destination.
 #[pyclass(frozen, get_all, module = "gateway._engine")]
@@ -212,6 +213,29 @@ impl Engine {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let payload = py.detach(|| self.0.trial(tenant, signal, request, &stages)).map_err(PyValueError::new_err)?;
         Ok(PyBytes::new(py, &payload))
+    }
+
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        tenant: &str,
+        signal: &str,
+        request: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let values = py.detach(|| self.0.explain(tenant, signal, request)).map_err(PyValueError::new_err)?;
+        Ok(PyBytes::new(py, &values))
+    }
+
+    /// The keys come in buffers that the caller wipes; what is kept of them is wiped by the engine.
+    fn set_pseudonym_keys(&self, keys: Vec<(String, String, u32, PyBuffer<u8>)>) -> PyResult<()> {
+        let mut copies = Vec::with_capacity(keys.len());
+        for (name, tenant, version, buffer) in keys {
+            let mut key = Zeroizing::new(vec![0; buffer.len_bytes()]);
+            Python::attach(|py| buffer.copy_to_slice(py, &mut key))?;
+            copies.push((name, tenant, version, key));
+        }
+        let keys = copies.iter().map(|(name, tenant, version, key)| (&**name, &**tenant, *version, key.as_slice()));
+        self.0.set_pseudonym_keys(keys).map_err(PyValueError::new_err)
     }
 
     fn flush(&self, py: Python<'_>) {

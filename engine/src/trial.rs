@@ -1,8 +1,9 @@
 //! One request through chosen stages, to see what they make of it: nothing is counted, batched or delivered.
 
 use crate::generation::{Generation, Tenant};
-use crate::mask::{check_and_mask, MaskCounts};
+use crate::mask::{check_and_mask, PseudonymKeys};
 use crate::otlp::edit::EditList;
+use crate::otlp::items::leave_out;
 use crate::otlp::Signal;
 use crate::pipeline;
 use crate::resource;
@@ -14,6 +15,7 @@ use crate::sample::sample;
 /// The error says which stage it was and what is wrong.
 pub fn trial(
     generation: &Generation,
+    keys: &PseudonymKeys,
     tenant: &str,
     signal: Signal,
     request: &[u8],
@@ -23,19 +25,25 @@ pub fn trial(
     let tenant = known.ok_or_else(|| format!("there is no tenant {tenant}"))?;
     let mut payload = request.to_vec();
     for stage in stages {
-        payload = pass(tenant, signal, &payload, stage).map_err(|error| format!("{stage}: {error}"))?;
+        payload = pass(tenant, keys, signal, &payload, stage).map_err(|error| format!("{stage}: {error}"))?;
     }
     Ok(payload)
 }
 
-fn pass(tenant: &Tenant, signal: Signal, request: &[u8], stage: &str) -> Result<Vec<u8>, String> {
+fn pass(tenant: &Tenant, keys: &PseudonymKeys, signal: Signal, request: &[u8], stage: &str) -> Result<Vec<u8>, String> {
     let rules = tenant.rules(signal).ok_or_else(|| format!("the tenant may not send {}", signal.name()))?;
     let id = &tenant.state.id;
     let mut edits = EditList::default();
     match stage {
         "mask" => {
-            check_and_mask(signal, request, rules.masker.as_ref(), &mut edits, &mut MaskCounts::default())
-                .map_err(|error| error.to_string())?;
+            let masker = rules.masker.as_ref();
+            let key = masker.and_then(|masker| keys.get(masker.pseudonym_key.as_deref()?, id));
+            let masked = check_and_mask(signal, request, masker, key, &mut edits, None);
+            let dropped = masked.map_err(|error| error.to_string())?.dropped;
+            let masked = edits.apply(request).into_owned();
+            edits.clear();
+            leave_out(signal, &masked, &dropped, &mut edits).map_err(|error| error.to_string())?;
+            return Ok(edits.apply(&masked).into_owned());
         }
         "relabel" => {
             resource::rewrite(signal, request, id, &rules.resource_rules, &mut edits)

@@ -83,8 +83,14 @@ pub(super) async fn export(
         }
     };
 
-    let path =
-        Path { generation: &generation, batches: &shared.batches, periods: &shared.periods, epoch: shared.epoch };
+    let pseudonym_keys = shared.pseudonym_keys.load();
+    let path = Path {
+        generation: &generation,
+        batches: &shared.batches,
+        periods: &shared.periods,
+        pseudonym_keys: &pseudonym_keys,
+        epoch: shared.epoch,
+    };
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
     let processed =

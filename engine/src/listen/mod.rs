@@ -17,6 +17,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
+use crate::mask::PseudonymKeys;
 use crate::admit::inflight::Inflight;
 use crate::admit::volume::Periods;
 use crate::batch::Batches;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub inflight: Arc<Inflight>,
     /// When the periods of volume quotas end.
     pub periods: Periods,
+    /// Swapped whole, like a generation; wiped when the last request that uses them is done.
+    pub pseudonym_keys: ArcSwap<PseudonymKeys>,
     /// Why new requests of everybody are refused for now.
     pub gate: ArcSwapOption<String>,
     pub stats: RequestStats,

@@ -23,7 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::observe::{Found, Observer};
+pub use self::observe::{Found, Location, LocationSampler, Locations, Observer};
 pub use self::pseudonym::{PseudonymKey, PseudonymKeys};
 pub use self::search::Failure;
 
@@ -145,13 +145,13 @@ pub struct Masked {
 /// Validates the request and, if there is a masker, collects the edits that mask it.
 ///
 /// `edits` must be empty; after an error it is of no use. In a dry run it comes back empty.
-pub fn check_and_mask(
+pub fn check_and_mask<'m>(
     signal: Signal,
     request: &[u8],
-    masker: Option<&Masker>,
-    key: Option<&PseudonymKey>,
+    masker: Option<&'m Masker>,
+    key: Option<&'m PseudonymKey>,
     edits: &mut EditList,
-    observer: Option<&mut dyn Observer>,
+    observer: Option<&'m mut (dyn Observer + 'm)>,
 ) -> Result<Masked, Malformed> {
     let Some(masker) = masker else {
         return Ok(Masked { extent: walk::validate(signal, request)?, ..Masked::default() });
@@ -183,7 +183,7 @@ pub fn check_and_mask(
 struct Masking<'m, 'a> {
     masker: &'m Masker,
     key: Option<&'m PseudonymKey>,
-    observer: Option<&'m mut dyn Observer>,
+    observer: Option<&'m mut (dyn Observer + 'm)>,
     counts: MaskCounts,
     /// Scratch, reused from text to text.
     findings: Vec<Finding>,
@@ -264,11 +264,12 @@ impl<'a> Masking<'_, 'a> {
             }
         };
         quote(out);
-        self.replacement(action, finding.by).put(value, out);
+        self.way(action, finding.by).put(value, out);
         quote(out);
     }
 
-    fn replacement(&self, action: MaskAction, by: FoundBy) -> Replacement<'_> {
+    /// How what was found by `by` is replaced.
+    fn way(&self, action: MaskAction, by: FoundBy) -> Replacement<'_> {
         let (word, form) = match by {
             FoundBy::Key => (REDACTED, Form::Text),
             FoundBy::Finder(index) => {
@@ -368,7 +369,7 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         let earlier = earlier.then(|| self.findings.first()).flatten();
         let earlier = earlier.filter(|finding| finding.range == whole && finding.rule < rule && finding.exact).cloned();
         let (rule, by) = earlier.map_or((rule, FoundBy::Key), |finding| (finding.rule, finding.by));
-        self.replacement(self.masker.rules[rule].action, by).put(&text, &mut content);
+        self.way(self.masker.rules[rule].action, by).put(&text, &mut content);
         self.found(at, value, rule, by, &text, &content);
         let replacement = match content.as_slice() {
             REDACTED => Cow::Borrowed(values::REDACTED_VALUE),
@@ -435,7 +436,7 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         let Some((index, whole)) = self.matching_finder(number) else { return };
         let (rule, by) = (self.masker.searcher.finders[index].rule, FoundBy::Finder(index));
         let (before, mut after) = (whole.to_string(), Vec::new());
-        self.replacement(self.masker.rules[rule].action, by).put(before.as_bytes(), &mut after);
+        self.way(self.masker.rules[rule].action, by).put(before.as_bytes(), &mut after);
         let other = std::str::from_utf8(&after).ok().and_then(|digits| digits.parse::<i64>().ok());
         edits.replace(field.start..field.end, |out| match (other, number) {
             (Some(other), Number::Int(_)) => put_varint_field(out, any_value::INT, other as u64),

@@ -53,6 +53,10 @@ impl Locations {
         self.0.iter().map(|(location, count)| (location, *count))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn merge(&mut self, other: Locations) {
         other.0.into_iter().for_each(|(location, count)| self.add(location, count));
     }

@@ -3,6 +3,7 @@
 use super::edit::EditList;
 use super::wire::{Field, Reader, WireError};
 use super::{metric, Signal, ITEMS, REQUEST_RESOURCES, SCOPES};
+use std::ops::Range;
 
 /// What a message of a request is, from the outside in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,25 @@ fn offer_items(
         }
     }
     Ok(true)
+}
+
+/// Leaves out the items of these indices, which ascend; returns how many went.
+pub fn leave_out(
+    signal: Signal,
+    request: &[u8],
+    indices: &[Range<u64>],
+    edits: &mut EditList,
+) -> Result<u64, WireError> {
+    let (mut index, mut rest) = (0, indices);
+    retain(signal, request, edits, &mut |level, _| {
+        let Level::Item(_) = level else { return Ok(true) };
+        while rest.first().is_some_and(|range| range.end <= index) {
+            rest = &rest[1..];
+        }
+        let keeps = !rest.first().is_some_and(|range| range.contains(&index));
+        index += 1;
+        Ok(keeps)
+    })
 }
 
 /// Keeps the first `items`; returns how many went.

@@ -37,6 +37,29 @@ pub enum Place {
     AttributeValue,
 }
 
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::SchemaUrl => "schema_url",
+            Place::EntityType => "entity_type",
+            Place::EntityKey => "entity_key",
+            Place::ScopeName => "scope_name",
+            Place::ScopeVersion => "scope_version",
+            Place::SpanName => "span_name",
+            Place::TraceState => "trace_state",
+            Place::StatusMessage => "status_message",
+            Place::EventName => "event_name",
+            Place::SeverityText => "severity_text",
+            Place::LogBody => "log_body",
+            Place::MetricName => "metric_name",
+            Place::MetricDescription => "metric_description",
+            Place::MetricUnit => "metric_unit",
+            Place::AttributeKey => "attribute_key",
+            Place::AttributeValue => "attribute_value",
+        }
+    }
+}
+
 /// Where a value stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At<'a> {
@@ -62,6 +85,8 @@ pub enum Plain<'a> {
 /// What becomes of an attribute, by its key; ordered by how much is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
+    /// Its key is offered; its values are left as they are.
+    Keep,
     /// Its key and values are offered one by one.
     Walk,
     /// Its value, of whatever type, becomes [`Visitor::replacement`].
@@ -275,6 +300,21 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                         VALUE => {
                             self.any_value(fields.nested(&part)?, &part, At { place, key: Some(key) }, depth)?;
                         }
+                        KEY_STRINDEX => {
+                            part.varint()?;
+                        }
+                        _ => self.unknown(&part),
+                    }
+                }
+                self.exit();
+            }
+            Fate::Keep => {
+                self.enter(field);
+                let mut fields = inner;
+                while let Some(part) = fields.next_field()? {
+                    match part.number {
+                        KEY => self.key(key, &part)?,
+                        VALUE => check_any_value(fields.nested(&part)?, &part, depth)?,
                         KEY_STRINDEX => {
                             part.varint()?;
                         }

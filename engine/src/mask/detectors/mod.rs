@@ -1,11 +1,31 @@
 //! Detectors: what a secret looks like. Each is one file, one line in the [`REGISTRY`], and one in
 //! `gateway/policy/masking.py`, so that it can be configured. What each finds is written in docs/masking.md.
 
+mod authorization;
+mod aws_key;
+mod azure_key;
+mod borders;
 mod census;
 mod credit_card;
 mod email;
+mod gcp_key;
+mod github_token;
+mod ipv4;
+mod ipv6;
+mod jwt;
+mod mac;
+mod passport;
+mod private_key;
+mod slack_token;
+mod stripe_key;
+#[cfg(test)]
+mod testing;
+mod url_password;
+mod uuid;
+mod words;
 
 pub(super) use self::census::{class, Census};
+pub(super) use self::passport::Passports;
 use std::ops::Range;
 
 /// Takes the matches: in ascending order, without overlap.
@@ -54,7 +74,24 @@ pub(super) enum Form {
     Address,
 }
 
-pub(super) static REGISTRY: [Entry; 2] = [email::ENTRY, credit_card::ENTRY];
+static REGISTRY: [Entry; 15] = [
+    email::ENTRY,
+    credit_card::ENTRY,
+    ipv4::ENTRY,
+    ipv6::ENTRY,
+    mac::ENTRY,
+    jwt::ENTRY,
+    authorization::ENTRY,
+    private_key::ENTRY,
+    aws_key::ENTRY,
+    gcp_key::ENTRY,
+    azure_key::ENTRY,
+    github_token::ENTRY,
+    slack_token::ENTRY,
+    stripe_key::ENTRY,
+    url_password::ENTRY,
+    // uuid
+];
 
 /// The entry of a detector.
 pub(super) fn entry(name: &str) -> Option<&'static Entry> {

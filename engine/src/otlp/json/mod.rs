@@ -6,10 +6,12 @@
 
 mod decode;
 mod encode;
+mod path;
 mod schema;
 
 pub use decode::{decode, Decoded, JsonError};
 pub use encode::encode;
+pub use path::path_of;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 """The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class AdminApp:
         return web.Response(body=body, status=200 if ready else 503, content_type="application/json")
 
     async def metrics(self, request: web.Request) -> web.Response:
-        viewer = self._admit(request)
+        viewer = await self._admit(request)
         registry = CollectorRegistry()
         for collector in self.collectors(viewer.tenant):
             registry.register(collector)
@@ -88,31 +89,33 @@ class AdminApp:
         return response
 
     async def usage_of(self, request: web.Request) -> web.Response:
-        return await usage_page(request, self._admit(request), self.usage)
+        return await usage_page(request, await self._admit(request), self.usage)
 
     async def reload_now(self, request: web.Request) -> web.Response:
-        viewer = self._admit(request)
+        viewer = await self._admit(request)
         if viewer.tenant is not None:
             raise web.HTTPForbidden(text="only an operator's credential may reload\n")
         result = await self.reload(viewer.name)
         text = "\n".join(result.messages or ("reloaded",)) + "\n"
         return web.Response(text=text, status=200 if result.ok else 400)
 
-    def _admit(self, request: web.Request) -> Viewer:
+    async def _admit(self, request: web.Request) -> Viewer:
         address = request.remote or "?"
-        if self.failures.blocked(address):
-            self.state.admin_denied += 1
-            self.witness.admin_denied(address, request.path, limited=True)
-            raise web.HTTPTooManyRequests(
-                text="too many failed attempts; wait a minute\n", headers={"Retry-After": "60"}
-            )
-        viewer = self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
+        limited = self.failures.limited(address)
+        looked_at = not limited or await self._has_its_turn(address)
+        viewer = self._identify(request) if looked_at else None
         if viewer is not None:
             self.witness.admin_access(viewer.name, viewer.tenant, address, request.path)
             return viewer
         self.state.admin_denied += 1
-        self.failures.failed(address)
-        self.witness.admin_denied(address, request.path, limited=False)
+        if looked_at:
+            self.failures.failed(address)
+        self.witness.admin_denied(address, request.path, limited=limited)
+        if limited:
+            raise web.HTTPTooManyRequests(
+                text="too many failed attempts from this address; a good credential is taken, slowly\n",
+                headers={"Retry-After": "60" if looked_at else "5"},
+            )
         log.warning("access to the admin port was denied", path=request.path, address=address)
         if self.gatekeeper.closed:
             raise web.HTTPForbidden(text="no credential is configured, so nobody may look; add admin.tokens\n")
@@ -120,6 +123,16 @@ class AdminApp:
             text="a bearer token or basic credentials are needed (admin.tokens, admin.basic)\n",
             headers={"WWW-Authenticate": 'Bearer realm="gateway", Basic realm="gateway"'},
         )
+
+    def _identify(self, request: web.Request) -> Viewer | None:
+        return self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
+
+    async def _has_its_turn(self, address: str) -> bool:
+        wait_s = self.failures.turn(address)
+        if wait_s is None:
+            return False
+        await asyncio.sleep(wait_s)
+        return True
 
 
 def _certificate_subject(request: web.Request) -> str | None:

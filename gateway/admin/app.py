@@ -1,7 +1,6 @@
 """The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
 from gateway.admin.metrics import DaemonState
+from gateway.admin.tls import PortTls
 from gateway.admin.usage import UsageSource, usage_page
-from gateway.config.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +50,7 @@ class AdminApp:
     """Takes the name of who asks for it."""
     witness: Witness
     usage: UsageSource
+    tls: PortTls | None = None
     failures: FailureLimiter = field(default_factory=FailureLimiter)
 
     def application(self) -> web.Application:
@@ -125,7 +125,7 @@ class AdminApp:
         )
 
     def _identify(self, request: web.Request) -> Viewer | None:
-        return self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
+        return self.gatekeeper.identify(request.headers.get("Authorization"), self._certificate_subject(request))
 
     async def _has_its_turn(self, address: str) -> bool:
         wait_s = self.failures.turn(address)
@@ -134,16 +134,17 @@ class AdminApp:
         await asyncio.sleep(wait_s)
         return True
 
-
-def _certificate_subject(request: web.Request) -> str | None:
-    """The common name of a verified client certificate."""
-    transport = request.transport
-    connection = transport.get_extra_info("ssl_object") if transport is not None else None
-    certificate = connection.getpeercert() if connection is not None else None
-    if not certificate:
-        return None
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return names[0] if names else "client certificate"
+    def _certificate_subject(self, request: web.Request) -> str | None:
+        """The common name of a client certificate that is trusted, also today."""
+        transport = request.transport
+        connection = transport.get_extra_info("ssl_object") if transport is not None else None
+        if connection is None or self.tls is None or not self.tls.still_trusts(connection):
+            return None
+        certificate = connection.getpeercert()
+        if not certificate:
+            return None
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+        return names[0] if names else "client certificate"
 
 
 @web.middleware
@@ -163,15 +164,3 @@ def _security_headers(response: web.StreamResponse) -> None:
     response.headers["Server"] = "gateway"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
-
-
-def server_ssl(tls: ServerTls | None) -> ssl.SSLContext | None:
-    """The admin port's TLS; a client certificate is asked for, and one that is shown must be good."""
-    if tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.client_ca_file is not None:
-        context.load_verify_locations(tls.client_ca_file)
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context

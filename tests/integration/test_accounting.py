@@ -185,6 +185,31 @@ def test_the_trail_tells_what_happened_and_keeps_every_secret(tmp_path: Path) ->
         assert secret not in everything
 
 
+def test_the_trail_tells_who_looked_and_who_was_turned_away(tmp_path: Path) -> None:
+    config = accounted_config(tmp_path)
+    config["admin"]["tokens"].append({"name": "acme-board", "token": "acme-sees", "tenant": "acme"})
+    with run_gateway(tmp_path, config) as gateway:
+
+        def look(path: str, token: str) -> int:
+            request = urllib.request.Request(gateway.admin_url + path, headers={"authorization": f"Bearer {token}"})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    return int(response.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert [look("/_metrics", token) for token in (ADMIN_TOKEN, ADMIN_TOKEN, "acme-sees", "guess")] == [
+            200, 200, 200, 401,
+        ]  # fmt: skip
+        assert gateway.stop() == 0
+    looks = [line for line in audited(tmp_path) if line["event"] in ("admin_access", "admin_denied")]
+    assert [(line["event"], line["actor"], line["tenant"], line["details"]["path"]) for line in looks] == [
+        ("admin_access", "ops", None, "/_metrics"),
+        ("admin_access", "acme-board", "acme", "/_metrics"),
+        ("admin_denied", "127.0.0.1", None, "/_metrics"),
+    ]
+
+
 def test_a_killed_gateway_leaves_a_trail_that_goes_on(tmp_path: Path) -> None:
     config = accounted_config(tmp_path)
     for _ in range(3):

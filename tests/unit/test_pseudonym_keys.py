@@ -320,7 +320,7 @@ async def test_one_tenants_trouble_is_not_anothers(server: VaultServer) -> None:
 async def test_sealed_at_the_start_the_keys_come_when_it_is_unsealed(server: VaultServer) -> None:
     server.put("gateway/acme", key=hexed(KEY_1))
     server.sealed = True
-    async with Running({"kv": kv()}, [("kv", "acme")], server) as running:
+    async with Running({"kv": kv(refresh=3600)}, [("kv", "acme")], server) as running:
         assert running.engine.given == [{}]
         assert running.status().missing == ("acme",)
         assert running.status().last_error == "vault: it is sealed; unseal it"
@@ -367,6 +367,7 @@ async def test_each_tenant_gets_a_data_key_that_outlives_a_restart(server: Vault
         assert {name: key for name, key in second.known.items() if name[1] != "third"} == first.known
         assert ("t", "third", 1) in second.known
     assert server.count("POST transit/datakey/plaintext/gateway") == 3
+    assert server.count("POST transit/decrypt/gateway") == 2, "what was just made is not asked for again"
 
 
 async def test_a_rotation_makes_new_keys_and_wraps_the_old_ones_anew(server: VaultServer, tmp_path: Path) -> None:

@@ -64,10 +64,12 @@ class Vault:
         while True:
             try:
                 wait_s = await self._in_thread(self._session.keep_logged_in)
-            except SourceProblem as problem:
+            except Exception as error:  # noqa: BLE001
+                # Whatever it is, a token that nobody renews any more would end without a word.
                 failures += 1
                 wait_s = self._pace.retry_s(failures)
-                self._say_failure(str(problem))
+                known = isinstance(error, SourceProblem)
+                self._say_failure(str(error) if known else f"internal error: {type(error).__name__}")
             else:
                 failures, self._failure = 0, None
                 self._say_warning()

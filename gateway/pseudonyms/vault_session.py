@@ -207,12 +207,15 @@ class VaultSession:
             # A new connection reads the CA and certificate files again.
             self._disconnect()
             problem = of_network(self._settings.address, error, self._settings.timeout)
+        except (TypeError, AttributeError, KeyError):
+            # hvac takes the answer apart before we see it.
+            problem = _not_vault(asked)
         else:
             if isinstance(answer, dict):
                 return answer
             problem = of_status(asked, self._status, None)
             if 200 <= self._status < 300:
-                problem = SourceProblem(f"vault: {asked.path} answers no JSON; is vault.address that of Vault?")
+                problem = _not_vault(asked)
         # Outside of `except`: the exceptions of requests carry the request and its token.
         raise problem
 
@@ -276,9 +279,13 @@ def _read(key: str, file: Path) -> str:
     return text
 
 
+def _not_vault(asked: Asked) -> SourceProblem:
+    return SourceProblem(f"vault: what {asked.path} answers is not what Vault says; is vault.address that of Vault?")
+
+
 def _object(asked: Asked, answer: dict[str, Any], name: str) -> dict[str, Any]:
     """Raises SourceProblem."""
     inner = answer.get(name)
     if not isinstance(inner, dict):
-        raise SourceProblem(f"vault: the answer of {asked.path} has no {name}; is vault.address that of Vault?")
+        raise _not_vault(asked)
     return inner

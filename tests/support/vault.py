@@ -6,11 +6,9 @@ where none belongs, is a violation, which the fixture of the tests reports. Its 
 
 import asyncio
 import base64
-import binascii
 import fnmatch
 import json
 import os
-import re
 import secrets
 import ssl
 import time
@@ -22,81 +20,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tests.support.vault_store import KvVersion, Refusal, Role, Token, TransitKey, now
 
 DEFAULT_POLICY = {"auth/token/lookup-self": {"read"}, "auth/token/renew-self": {"update"}}
 DENIED = "permission denied"
 _OUR_HEADERS = {"X-Vault-Token", "X-Vault-Namespace", "X-Vault-Request"}
-
-
-class Refusal(Exception):  # noqa: N818 - an answer, not a failure of ours
-    """An answer other than success."""
-
-    def __init__(self, status: int, *errors: str, data: Any = None) -> None:
-        super().__init__(status, errors)
-        self.status = status
-        self.body: dict[str, Any] = {"errors": list(errors)} if data is None else {"data": data}
-
-
-@dataclass
-class Token:
-    """Somebody's token; times are of the server's clock."""
-
-    policies: tuple[str, ...]
-    ttl_s: int
-    max_ttl_s: int
-    renewable: bool
-    made_at: float
-    ends_at: float
-    uses: int = 0
-
-
-@dataclass
-class Role:
-    """Who may log in, and what the tokens are like."""
-
-    secret: str
-    policies: tuple[str, ...]
-    ttl_s: int = 1200
-    max_ttl_s: int = 0
-    renewable: bool = True
-    logins: int = 0
-
-
-@dataclass
-class KvVersion:
-    data: dict[str, Any]
-    created_time: str
-    deletion_time: str = ""
-    destroyed: bool = False
-
-
-@dataclass
-class TransitKey:
-    versions: list[bytes] = field(default_factory=lambda: [os.urandom(32)])
-    min_decryption_version: int = 1
-    derived: bool = False
-
-    def wrap(self, plaintext: bytes) -> str:
-        nonce = os.urandom(12)
-        sealed = nonce + AESGCM(self.versions[-1]).encrypt(nonce, plaintext, None)
-        return f"vault:v{len(self.versions)}:{base64.b64encode(sealed).decode()}"
-
-    def unwrap(self, ciphertext: str) -> bytes:
-        match = re.fullmatch(r"vault:v([0-9]+):([A-Za-z0-9+/=]+)", ciphertext)
-        if match is None:
-            raise Refusal(400, "invalid ciphertext: no prefix")
-        version = int(match[1])
-        if version > len(self.versions):
-            raise Refusal(400, "invalid ciphertext: version is too new")
-        if version < self.min_decryption_version:
-            raise Refusal(400, "ciphertext or signature version is disallowed by policy (too old)")
-        try:
-            sealed = base64.b64decode(match[2], validate=True)
-            return AESGCM(self.versions[version - 1]).decrypt(sealed[:12], sealed[12:], None)
-        except (binascii.Error, InvalidTag, ValueError):
-            raise Refusal(400, "invalid ciphertext: unable to decrypt") from None
 
 
 @dataclass
@@ -118,6 +47,8 @@ class VaultServer:
     node_status: int = 200
     """Of sys/health when it is not sealed: 429, 472 and 473 are standbys, which answer nothing else."""
     redirect_to: str | None = None
+    impostor: tuple[int, str] | None = None
+    """Status and JSON of whoever answers in its place."""
     delay_s: float = 0.0
     asked: list[str] = field(default_factory=list)
     """`GET secret/data/x?version=1`, in order."""
@@ -149,12 +80,12 @@ class VaultServer:
     def put(self, path: str, **data: Any) -> int:
         """A new version of a secret; returns its number."""
         versions = self.kv.setdefault(path, [])
-        versions.append(KvVersion(data, _now()))
+        versions.append(KvVersion(data, now()))
         return len(versions)
 
     def delete(self, path: str, *versions: int) -> None:
         for version in versions:
-            self.kv[path][version - 1].deletion_time = _now()
+            self.kv[path][version - 1].deletion_time = now()
 
     def destroy(self, path: str, *versions: int) -> None:
         for version in versions:
@@ -198,6 +129,9 @@ class VaultServer:
         try:
             if path == "sys/health":
                 return self._health(request)
+            if self.impostor is not None:
+                status, text = self.impostor
+                return web.Response(body=text.encode(), status=status, headers={"Content-Type": "application/json"})
             if self.redirect_to is not None:
                 return web.Response(status=307, headers={"Location": f"{self.redirect_to}/v1/{path}"})
             answer = self._answer(request, path, body)
@@ -451,11 +385,6 @@ class VaultServer:
 def _json(value: Any, status: int = 200) -> web.Response:
     """The content type is bare, as Vault's is; hvac takes errors from no other."""
     return web.Response(body=json.dumps(value).encode(), status=status, headers={"Content-Type": "application/json"})
-
-
-def _now() -> str:
-    """RFC 3339 with nanoseconds, as Vault writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"
 
 
 @asynccontextmanager

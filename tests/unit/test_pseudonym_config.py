@@ -14,7 +14,8 @@ from gateway.config.check import check
 from gateway.config.loader import load_text
 from gateway.config.problems import ConfigError
 from gateway.pseudonyms.keys import derive
-from tests.support.vault import Role, TransitKey, run_vault
+from tests.support.vault import run_vault
+from tests.support.vault_store import Role, TransitKey
 
 KEY_1, KEY_2 = bytes([1]) * 32, bytes([2]) * 32
 

@@ -20,7 +20,8 @@ from gateway.pseudonyms.pace import Pace
 from gateway.pseudonyms.pseudonym import pseudonym
 from gateway.pseudonyms.pseudonym_keys import PseudonymKeys
 from gateway.pseudonyms.watch import KeyStatus
-from tests.support.vault import Role, TransitKey, VaultServer, run_vault
+from tests.support.vault import VaultServer, run_vault
+from tests.support.vault_store import Role, TransitKey
 
 QUICK = Pace(first_retry_s=0.05, longest_retry_s=0.1, file_poll_s=0.05, start_limit_s=3.0)
 LOG = structlog.get_logger("test")
@@ -218,10 +219,10 @@ async def test_a_half_written_key_is_not_taken(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_bytes(b"a" * 64)
     source = {"versions": [{"version": 1, "key_file": file}]}
-    running = Running({"main": source}, [("main", "acme")], pace=Pace(file_poll_s=0.2))
+    running = Running({"main": source}, [("main", "acme")], pace=Pace(file_poll_s=0.5))
     async with running:
         file.write_bytes(b"b" * 40)
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.55)
         file.write_bytes(b"b" * 64)
         await until(lambda: len(running.engine.given) > 1)
         assert running.known == {("main", "acme", 1): derived(parse_key(b"b" * 64), "acme")}

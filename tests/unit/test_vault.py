@@ -25,7 +25,8 @@ from gateway.pseudonyms.vault import Vault
 from gateway.pseudonyms.vault_problems import Asked, VaultDenied, VaultMissing, VaultUnreachable
 from gateway.pseudonyms.vault_session import VaultSession
 from tests.support.certificates import Authority
-from tests.support.vault import Role, TransitKey, VaultServer, run_vault
+from tests.support.vault import VaultServer, run_vault
+from tests.support.vault_store import Role, TransitKey
 
 LOG = structlog.get_logger("test")
 READ = Asked("secret/metadata/gateway/acme", "read")
@@ -438,10 +439,16 @@ async def test_a_refused_connection_is_said_and_the_next_question_finds_vault_ag
     await session.close()
 
 
-async def test_something_that_is_not_vault_is_told_from_it(server: VaultServer) -> None:
+@pytest.mark.parametrize("status", [200, 404, 500])
+@pytest.mark.parametrize("text", ["[]", "{}", "null", "<html>", '{"errors": [1]}', '{"errors": "no"}', '{"auth": {}}'])
+async def test_something_that_is_not_vault_is_survived(server: VaultServer, status: int, text: str) -> None:
     session = Session(server, app_role(server))
-    with pytest.raises(SourceProblem, match=r"answers no JSON; is vault\.address that of Vault\?"):
-        await session.ask(READ, lambda client: client.adapter.get("/v1/sys/health", headers={}).get("nothing"))
+    server.impostor = (status, text)
+    with pytest.raises(SourceProblem, match=r"^vault: ") as trouble:
+        await session.ask()
+    assert status != 200 or "is vault.address that of Vault?" in str(trouble.value) or "no token" in str(trouble.value)
+    server.impostor = None
+    assert (await session.ask())["data"]["current_version"] == 1
     await session.close()
 
 

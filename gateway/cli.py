@@ -207,6 +207,19 @@ def usage(
     raise typer.Exit(run_usage(config, first, last, tenant, format))
 
 
+@app.command(epilog="Example:  gateway pseudonym -c gateway.yaml --tenant acme jane@example.org")
+def pseudonym(
+    value: Annotated[str, typer.Argument(help="The value as it was sent; - reads it from standard input.")],
+    tenant: Annotated[str, typer.Option(help="Whose data it is in.")],
+    config: ConfigFile = Path("config/gateway.yaml"),
+    key: Annotated[str | None, typer.Option(help="One of pseudonym_keys; by default all.")] = None,
+) -> None:
+    """Show what a value was replaced with, to find somebody's data again. Exit code 0, or 1 if a key is missing."""
+    from gateway.pseudonyms.command import run as run_pseudonym
+
+    raise typer.Exit(run_pseudonym(config, tenant, value, key))
+
+
 @app.command(epilog="Example:  gateway schema > gateway.schema.json")
 def schema() -> None:
     """Print the JSON Schema of the configuration."""

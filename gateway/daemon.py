@@ -18,9 +18,10 @@ from prometheus_client.registry import Collector
 
 from gateway import logs, systemd
 from gateway._engine import Engine, version
-from gateway.admin.app import AdminApp, ReloadResult, server_ssl
+from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.admin.tls import PortTls
 from gateway.audit.audit import Audit, AuditError
 from gateway.audit.metrics import AuditCollector
 from gateway.audit.watch import Watch
@@ -28,6 +29,7 @@ from gateway.config.check import load_checked
 from gateway.config.identity import Oidc
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError
+from gateway.config.tls import ListenTls
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
 from gateway.identity.desk import TokenDesk
@@ -36,7 +38,7 @@ from gateway.policy.compiler import compile_table
 from gateway.policy.inheritance import effective
 from gateway.policy.periods import Periods
 from gateway.state import SeriesState
-from gateway.tls_files import TlsFiles, TlsMaterial, read, stamp_of
+from gateway.tls_files import TlsFiles, read, stamp_of
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.usage import Sources, Usage
@@ -69,7 +71,7 @@ def try_policy(config: Config) -> None:
         engine.apply(compile_table(config, 1))
         if config.listen.tls is not None:
             try:
-                _use_tls(engine, read(config.listen.tls))
+                _use_tls(engine, config.listen.tls)
             except ValueError as error:
                 raise ValueError(f"listen.tls.{error}") from None
     finally:
@@ -86,7 +88,7 @@ class Daemon:
         self.draining = False
         self.stop_signals = 0
         self.stopped = asyncio.Event()
-        self.tls_files: TlsFiles | None = None
+        self.tls_files: list[TlsFiles] = []
         self.reloading = asyncio.Lock()
 
     async def run(self) -> int:
@@ -122,15 +124,16 @@ class Daemon:
         self.desk.open()
         try:
             self.listen(sockets)
+            runner = await self.serve_admin(sockets)
         except ValueError as error:
-            log.error(f"cannot serve TLS: listen.tls.{error}")
+            log.error(f"cannot serve TLS: {error}")
             await self.audit.close()
             return EXIT_CONFIG
-        runner = await self.serve_admin(sockets)
         self.handle_signals()
         self.announce(sockets)
         self.audit.started(self.state.version, self.config)
         watching = [asyncio.create_task(self.watch_engine()), asyncio.create_task(self.watch_keys())]
+        watching += [asyncio.create_task(files.watch()) for files in self.tls_files]
         await self.stopped.wait()
         await self.drain()
         for task in (keeping_periods, *watching):
@@ -157,13 +160,24 @@ class Daemon:
 
     def listen(self, sockets: "Sockets") -> None:
         if self.config.listen.tls is not None:
-            self.tls_files = TlsFiles(self.config.listen.tls, partial(_use_tls, self.engine), self.state.tls_reloads)
-            self.tls_files.load()
-            self.tls_watch = asyncio.create_task(self.tls_files.watch())
+            tls = self.config.listen.tls
+            files = TlsFiles("listen.tls", tls, partial(_use_tls, self.engine, tls), self.state.tls_reloads)
+            self.follow(files)
         self.engine.listen("grpc", sockets.grpc.detach())
         self.engine.listen("http", sockets.http.detach())
 
+    def follow(self, files: TlsFiles) -> None:
+        """Raises ValueError, with the key of the file that cannot be used."""
+        files.load()
+        self.tls_files.append(files)
+
     async def serve_admin(self, sockets: "Sockets") -> web.AppRunner:
+        """Raises ValueError, with the key of the file that TLS cannot use."""
+        tls = None
+        if self.config.admin.tls is not None:
+            tls = PortTls(self.config.admin.tls)
+            files = TlsFiles("admin.tls", self.config.admin.tls, tls.read, self.state.admin_tls_reloads)
+            self.follow(files)
         self.admin = AdminApp(
             gatekeeper=Gatekeeper(self.config.admin),
             state=self.state,
@@ -172,10 +186,11 @@ class Daemon:
             reload=self.reload,
             witness=self.audit,
             usage=self.usage,
+            tls=tls,
         )
         runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, sockets.admin, ssl_context=server_ssl(self.config.admin.tls)).start()
+        await web.SockSite(runner, sockets.admin, ssl_context=tls).start()
         return runner
 
     def handle_signals(self) -> None:
@@ -263,8 +278,8 @@ class Daemon:
                 return ReloadResult(ok=False, messages=("the gateway is stopping",))
             systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
             try:
-                if self.tls_files is not None:
-                    await self.tls_files.refresh()
+                for files in self.tls_files:
+                    await files.refresh()
                 return await self.swap(actor)
             except ConfigError as error:
                 messages = tuple(str(problem) for problem in error.problems)
@@ -388,8 +403,9 @@ def _engine(config: Config, *, threads: int) -> Engine:
     )
 
 
-def _use_tls(engine: Engine, material: TlsMaterial) -> None:
-    """Raises ValueError."""
+def _use_tls(engine: Engine, tls: ListenTls) -> None:
+    """Raises ValueError, with the key of the file at fault."""
+    material = read(tls)
     engine.set_tls("grpc", **material)
     engine.set_tls("http", **material)
 

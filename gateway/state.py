@@ -15,6 +15,8 @@ log = structlog.get_logger(__name__)
 
 SAVE_INTERVAL_S = 60.0
 """What was new since is forgotten by a crash."""
+# How the names of files end that are not whole yet.
+_UNFINISHED = ".unfinished"
 
 
 class SeriesState:
@@ -62,6 +64,7 @@ class SeriesState:
             await asyncio.to_thread(self._save, last=False)
 
     def _load(self) -> None:
+        self._sweep()
         for tenant in self._tenants:
             path = self._path(tenant)
             try:
@@ -75,6 +78,14 @@ class SeriesState:
                     path=str(path),
                     error=str(error),
                 )
+
+    def _sweep(self) -> None:
+        """What a crash left unfinished goes; the files that it was to replace are whole."""
+        for unfinished in self._folder.glob(f"*{_UNFINISHED}"):
+            try:
+                unfinished.unlink()
+            except OSError as error:
+                log.warning("an unfinished file was not removed", path=str(unfinished), error=str(error))
 
     def _save(self, *, last: bool) -> None:
         for tenant in self._tenants:
@@ -100,7 +111,7 @@ class SeriesState:
 def _replace(path: Path, content: bytes) -> None:
     """Write a file so that it is the old one or the new one, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".saving-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_UNFINISHED, delete=False) as file:
         try:
             file.write(content)
             file.flush()

@@ -1,6 +1,6 @@
-"""The files of `listen.tls`: read at the start, watched, and handed to the engine when they change.
+"""The files of `listen.tls` and `admin.tls`: read at the start, watched, and read again when they change.
 
-Connections are not dropped by it; the engine decides about those whose client certificate is no longer trusted.
+Connections are not dropped by it; who serves them decides about those whose client certificate is no longer trusted.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import structlog
 
-from gateway.config.tls import ListenTls
+from gateway.config.tls import ListenTls, ServerTls
 from gateway.types import TlsReloads
 
 log = structlog.get_logger(__name__)
@@ -29,17 +29,19 @@ class TlsMaterial(TypedDict):
     require_client_certificate: bool
 
 
-UseTls = Callable[[TlsMaterial], None]
-"""Makes the engine use it; raises ValueError with the key of `listen.tls` that is at fault and why."""
+UseTls = Callable[[], None]
+"""Reads the files and uses them; raises ValueError with the key that is at fault and why."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class TlsFiles:
-    """Keeps the engine's TLS material the same as the files."""
+    """Keeps the TLS of one section of the configuration, such as `listen.tls`, the same as its files."""
 
-    def __init__(self, tls: ListenTls, use: UseTls, reloads: TlsReloads) -> None:
-        self._tls = tls
+    def __init__(self, section: str, tls: ServerTls, use: UseTls, reloads: TlsReloads) -> None:
+        self._section = section
+        files = (tls.cert_file, tls.key_file, tls.client_ca_file, tls.crl_file if isinstance(tls, ListenTls) else None)
+        self._files = tuple(file for file in files if file is not None)
         self._use = use
         self._reloads = reloads
         self._used_stamp: _Stamp = ()
@@ -48,10 +50,13 @@ class TlsFiles:
         self._one_at_a_time = asyncio.Lock()
 
     def load(self) -> None:
-        """Read and use the files. Raises ValueError, with the key at fault; what was used before stays."""
+        """Use the files. Raises ValueError, with the whole key at fault; what was used before stays."""
         # Looked at before it is read: what changes in between is seen at the next look.
         stamp = self._look()
-        self._use(read(self._tls))
+        try:
+            self._use()
+        except ValueError as error:
+            raise ValueError(f"{self._section}.{error}") from None
         self._used_stamp = stamp
 
     async def watch(self) -> None:
@@ -78,7 +83,7 @@ class TlsFiles:
             return
         self._reloads.successful, self._bad_stamp = True, ()
         self._reloads.succeeded += 1
-        log.info("the TLS files were reloaded")
+        log.info(f"the files of {self._section} were reloaded")
 
     def _refuse(self, stamp: _Stamp, reason: str) -> None:
         # A certificate and its key are written one after the other: only what is still bad at a second look is news.
@@ -87,12 +92,10 @@ class TlsFiles:
         if self._bad_looks == 2:
             self._reloads.successful = False
             self._reloads.failed += 1
-            log.error(f"the TLS files were not reloaded; the old ones stay in use: listen.tls.{reason}")
+            log.error(f"the TLS files were not reloaded; the old ones stay in use: {reason}")
 
     def _look(self) -> _Stamp:
-        tls = self._tls
-        files = (tls.cert_file, tls.key_file, tls.client_ca_file, tls.crl_file)
-        return tuple(stamp_of(file) for file in files if file is not None)
+        return tuple(stamp_of(file) for file in self._files)
 
 
 def read(tls: ListenTls) -> TlsMaterial:

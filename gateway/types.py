@@ -86,7 +86,7 @@ OTHER_TENANTS = "_other"
 
 @dataclass(slots=True)
 class TlsReloads:
-    """How looks at changed files of `listen.tls` went since the start."""
+    """How looks at changed files of `listen.tls` or `admin.tls` went since the start."""
 
     successful: bool = True  # whether what the files hold is what is in use
     succeeded: int = 0

@@ -1,6 +1,6 @@
 """The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
 
-import ssl
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,8 +13,8 @@ from prometheus_client.registry import Collector
 
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
 from gateway.admin.metrics import DaemonState
+from gateway.admin.tls import PortTls
 from gateway.admin.usage import UsageSource, usage_page
-from gateway.config.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +50,7 @@ class AdminApp:
     """Takes the name of who asks for it."""
     witness: Witness
     usage: UsageSource
+    tls: PortTls | None = None
     failures: FailureLimiter = field(default_factory=FailureLimiter)
 
     def application(self) -> web.Application:
@@ -74,7 +75,7 @@ class AdminApp:
         return web.Response(body=body, status=200 if ready else 503, content_type="application/json")
 
     async def metrics(self, request: web.Request) -> web.Response:
-        viewer = self._admit(request)
+        viewer = await self._admit(request)
         registry = CollectorRegistry()
         for collector in self.collectors(viewer.tenant):
             registry.register(collector)
@@ -88,31 +89,33 @@ class AdminApp:
         return response
 
     async def usage_of(self, request: web.Request) -> web.Response:
-        return await usage_page(request, self._admit(request), self.usage)
+        return await usage_page(request, await self._admit(request), self.usage)
 
     async def reload_now(self, request: web.Request) -> web.Response:
-        viewer = self._admit(request)
+        viewer = await self._admit(request)
         if viewer.tenant is not None:
             raise web.HTTPForbidden(text="only an operator's credential may reload\n")
         result = await self.reload(viewer.name)
         text = "\n".join(result.messages or ("reloaded",)) + "\n"
         return web.Response(text=text, status=200 if result.ok else 400)
 
-    def _admit(self, request: web.Request) -> Viewer:
+    async def _admit(self, request: web.Request) -> Viewer:
         address = request.remote or "?"
-        if self.failures.blocked(address):
-            self.state.admin_denied += 1
-            self.witness.admin_denied(address, request.path, limited=True)
-            raise web.HTTPTooManyRequests(
-                text="too many failed attempts; wait a minute\n", headers={"Retry-After": "60"}
-            )
-        viewer = self.gatekeeper.identify(request.headers.get("Authorization"), _certificate_subject(request))
+        limited = self.failures.limited(address)
+        looked_at = not limited or await self._has_its_turn(address)
+        viewer = self._identify(request) if looked_at else None
         if viewer is not None:
             self.witness.admin_access(viewer.name, viewer.tenant, address, request.path)
             return viewer
         self.state.admin_denied += 1
-        self.failures.failed(address)
-        self.witness.admin_denied(address, request.path, limited=False)
+        if looked_at:
+            self.failures.failed(address)
+        self.witness.admin_denied(address, request.path, limited=limited)
+        if limited:
+            raise web.HTTPTooManyRequests(
+                text="too many failed attempts from this address; a good credential is taken, slowly\n",
+                headers={"Retry-After": "60" if looked_at else "5"},
+            )
         log.warning("access to the admin port was denied", path=request.path, address=address)
         if self.gatekeeper.closed:
             raise web.HTTPForbidden(text="no credential is configured, so nobody may look; add admin.tokens\n")
@@ -121,16 +124,27 @@ class AdminApp:
             headers={"WWW-Authenticate": 'Bearer realm="gateway", Basic realm="gateway"'},
         )
 
+    def _identify(self, request: web.Request) -> Viewer | None:
+        return self.gatekeeper.identify(request.headers.get("Authorization"), self._certificate_subject(request))
 
-def _certificate_subject(request: web.Request) -> str | None:
-    """The common name of a verified client certificate."""
-    transport = request.transport
-    connection = transport.get_extra_info("ssl_object") if transport is not None else None
-    certificate = connection.getpeercert() if connection is not None else None
-    if not certificate:
-        return None
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-    return names[0] if names else "client certificate"
+    async def _has_its_turn(self, address: str) -> bool:
+        wait_s = self.failures.turn(address)
+        if wait_s is None:
+            return False
+        await asyncio.sleep(wait_s)
+        return True
+
+    def _certificate_subject(self, request: web.Request) -> str | None:
+        """The common name of a client certificate that is trusted, also today."""
+        transport = request.transport
+        connection = transport.get_extra_info("ssl_object") if transport is not None else None
+        if connection is None or self.tls is None or not self.tls.still_trusts(connection):
+            return None
+        certificate = connection.getpeercert()
+        if not certificate:
+            return None
+        names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+        return names[0] if names else "client certificate"
 
 
 @web.middleware
@@ -150,15 +164,3 @@ def _security_headers(response: web.StreamResponse) -> None:
     response.headers["Server"] = "gateway"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
-
-
-def server_ssl(tls: ServerTls | None) -> ssl.SSLContext | None:
-    """The admin port's TLS; a client certificate is asked for, and one that is shown must be good."""
-    if tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.client_ca_file is not None:
-        context.load_verify_locations(tls.client_ca_file)
-        context.verify_mode = ssl.CERT_OPTIONAL
-    return context

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 
 from gateway.config.models import Admin
 
-# Failed attempts that one address may make in a window before it is not listened to.
+# Failed tries that one address may make in a window before its tries wait for their turn.
 _MAX_FAILURES = 20
 _WINDOW_S = 60.0
+# An address's turn, and how long a try waits for one at most: so many a second, so many at a time.
+_TURN_S = 0.2
+_MAX_WAIT_S = 3.0
 # Addresses remembered; the oldest is forgotten first.
 _MAX_ADDRESSES = 4096
 
@@ -85,20 +88,49 @@ def _find(credentials: list[_Credential], secret: str) -> Viewer | None:
     return found
 
 
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of an address that failed."""
+
+    started: float
+    failures: int = 0
+    next_turn: float = 0.0
+
+
 class FailureLimiter:
-    """Slows down guessing: after too many failures an address is refused for the rest of the window."""
+    """Slows down guessing, and keeps nobody out who does not guess.
+
+    An address that failed too often in a window has its tries looked at one after the other, some a second, good or
+    bad: a good credential waits for its turn, however many bad ones came before it. A limiter that did not look at all
+    would let one wrong scraper, or somebody behind the same proxy, keep every operator out; one that let good ones pass
+    at once would slow down nobody, since a guess that passes is all that is wanted.
+    """
 
     def __init__(self) -> None:
-        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._records: OrderedDict[str, _Record] = OrderedDict()
 
-    def blocked(self, address: str) -> bool:
-        started, count = self._failures.get(address, (0.0, 0))
-        return count >= _MAX_FAILURES and time.monotonic() - started < _WINDOW_S
+    def limited(self, address: str) -> bool:
+        """Whether tries of this address have to wait for their turn."""
+        record = self._records.get(address)
+        return record is not None and record.failures >= _MAX_FAILURES and time.monotonic() - record.started < _WINDOW_S
+
+    def turn(self, address: str) -> float | None:
+        """Takes the next turn of an address. How many seconds to wait for it; None: too many are waiting already."""
+        record, now = self._records.get(address), time.monotonic()
+        if record is None:
+            return 0.0
+        wait_s = max(0.0, record.next_turn - now)
+        if wait_s > _MAX_WAIT_S:
+            return None
+        record.next_turn = now + wait_s + _TURN_S
+        return wait_s
 
     def failed(self, address: str) -> None:
-        started, count = self._failures.pop(address, (time.monotonic(), 0))
-        if time.monotonic() - started >= _WINDOW_S:
-            started, count = time.monotonic(), 0
-        self._failures[address] = (started, count + 1)
-        while len(self._failures) > _MAX_ADDRESSES:
-            self._failures.popitem(last=False)
+        now = time.monotonic()
+        record = self._records.pop(address, None) or _Record(now)
+        if now - record.started >= _WINDOW_S:
+            record.started, record.failures = now, 0
+        record.failures += 1
+        self._records[address] = record
+        while len(self._records) > _MAX_ADDRESSES:
+            self._records.popitem(last=False)

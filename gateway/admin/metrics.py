@@ -32,6 +32,7 @@ class DaemonState:
     reload_success_at: float = 0.0
     admin_denied: int = 0
     tls_reloads: TlsReloads = field(default_factory=TlsReloads)
+    admin_tls_reloads: TlsReloads = field(default_factory=TlsReloads)
     token_verdicts: dict[str, int] = field(default_factory=dict)
 
 
@@ -320,15 +321,16 @@ class GatewayCollector(Collector):
         for reason, count in snapshot["tls_handshake_failures"].items():
             failures.add_metric((reason,), count)
         yield failures
-        done = self._state.tls_reloads
-        reloads = CounterMetricFamily("gateway_tls_reloads", "Changes of the files of listen.tls", labels=("result",))
-        reloads.add_metric(("success",), done.succeeded)
-        reloads.add_metric(("failure",), done.failed)
+        both = (self._state.tls_reloads, self._state.admin_tls_reloads)
+        about = "Changes of the files of listen.tls and admin.tls"
+        reloads = CounterMetricFamily("gateway_tls_reloads", about, labels=("result",))
+        reloads.add_metric(("success",), sum(done.succeeded for done in both))
+        reloads.add_metric(("failure",), sum(done.failed for done in both))
         yield reloads
         yield GaugeMetricFamily(
             "gateway_tls_last_reload_successful",
-            "Whether the files of listen.tls are what is in use",
-            value=float(done.successful),
+            "Whether the files of listen.tls and admin.tls are what is in use",
+            value=float(all(done.successful for done in both)),
         )
 
     def _process(self, snapshot: dict[str, Any]) -> Iterator[Metric]:

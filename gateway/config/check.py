@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
@@ -19,6 +20,7 @@ from gateway.config.models import (
     TenantSettings,
 )
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.pseudonyms import parse_key
 from gateway.config.quotas import BURSTS, ONLY_FOR, Quotas
 from gateway.config.signing_key import read_signing_key
 from gateway.config.tls import ClientTls, ServerTls
@@ -49,6 +51,8 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _identity(loaded)
     yield from _folders(loaded)
     yield from _audit(loaded)
+    yield from _vault(loaded)
+    yield from _pseudonym_keys(loaded)
     yield from _destinations(loaded)
     config = loaded.config
     yield from _settings(loaded, ("defaults",), config.defaults)
@@ -205,13 +209,80 @@ def _audit(loaded: Loaded) -> Iterator[Problem]:
         yield loaded.problem(("audit", "dir"), f"cannot write to {audit.dir}: {reason}")
     try:
         read_signing_key(audit.key_file)
-        others = audit.key_file.stat().st_mode & 0o007
+        others = _everybody_may_read(audit.key_file)
     except (OSError, ValueError) as error:
         yield loaded.problem(("audit", "key_file"), str(error))
         return
     if others:
         message = f"everybody may read {audit.key_file}, and so forge the trail; chmod 600 it"
         yield loaded.problem(("audit", "key_file"), message, warning=True)
+
+
+def _vault(loaded: Loaded) -> Iterator[Problem]:
+    vault = loaded.config.vault
+    if vault is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    yield from _ca(loaded, ("vault", "ca_file"), context, vault.ca_file)
+    if vault.cert_file is not None and vault.key_file is not None:
+        yield from _pair(loaded, ("vault",), context, vault.cert_file, vault.key_file)
+    parts = urlsplit(vault.address)
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        yield loaded.problem(("vault", "address"), f"leave out the path: write {parts.scheme}://{parts.netloc}")
+    if parts.scheme == "http" and not _on_loopback(f"{parts.hostname}:0"):
+        message = "token and keys travel without TLS; whoever is on the way has them; use https"
+        yield loaded.problem(("vault", "address"), message, warning=True)
+    role, pod = vault.auth.app_role, vault.auth.kubernetes
+    for path, file in (
+        (("auth", "token_file"), vault.auth.token_file),
+        (("auth", "app_role", "secret_id_file"), role.secret_id_file if role is not None else None),
+        (("auth", "kubernetes", "jwt_file"), pod.jwt_file if pod is not None else None),
+    ):
+        if file is not None and not os.access(file, os.R_OK):
+            # Others write it, perhaps later than the gateway starts.
+            yield loaded.problem(
+                ("vault", *path), f"cannot read {file} yet; no key comes before it is there", warning=True
+            )
+
+
+def _pseudonym_keys(loaded: Loaded) -> Iterator[Problem]:
+    wrapped: dict[Path, str] = {}
+    for name, source in loaded.config.pseudonym_keys.items():
+        path = ("pseudonym_keys", name)
+        if source.kind != "versions" and loaded.config.vault is None:
+            message = "there is no Vault to ask; add the section vault with its address and auth"
+            yield loaded.problem((*path, source.kind), message)
+        for index, version in enumerate(source.versions or ()):
+            if version.key_file is not None:
+                yield from _pseudonym_key_file(loaded, (*path, "versions", index, "key_file"), version.key_file)
+        if source.vault_transit is not None:
+            file, where = source.vault_transit.wrapped_keys_file, (*path, "vault_transit", "wrapped_keys_file")
+            if file in wrapped:
+                yield loaded.problem(
+                    where, f"pseudonym_keys.{wrapped[file]} keeps its keys in {file}; name another file"
+                )
+            elif reason := _unwritable(file.parent):
+                yield loaded.problem(where, f"cannot write to {file.parent}: {reason}")
+            wrapped.setdefault(file, name)
+
+
+def _pseudonym_key_file(loaded: Loaded, path: KeyPath, file: Path) -> Iterator[Problem]:
+    try:
+        parse_key(file.read_bytes())
+        others = _everybody_may_read(file)
+    except OSError as error:
+        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
+    except ValueError as error:
+        yield loaded.problem(path, f"{file}: {error}")
+    else:
+        if others:
+            message = f"everybody may read {file}, and so find out whose pseudonym is whose; chmod 600 it"
+            yield loaded.problem(path, message, warning=True)
+
+
+def _everybody_may_read(file: Path) -> bool:
+    """Read or write it."""
+    return bool(file.stat().st_mode & 0o007)
 
 
 def _unwritable(folder: Path) -> str | None:

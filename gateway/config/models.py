@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from gateway.config.base import Model
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.names import Address, AttributePattern, TenantId, Url
+from gateway.config.pseudonyms import PseudonymKeySource, VaultConfig
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.config.quotas import Quotas
 from gateway.config.tls import ClientTls, ListenTls, ServerTls
@@ -407,4 +408,9 @@ class Config(Model):
     """How long a stop may take."""
     audit: Audit | None = None
     usage: Usage | None = None
+    vault: VaultConfig | None = None
+    pseudonym_keys: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")], PseudonymKeySource] = Field(
+        default_factory=dict
+    )
+    """Keys that values are pseudonymised with, by name (docs/pseudonym-keys.md). Each tenant has its own."""
     log: Log = Log()

@@ -23,6 +23,7 @@ from tests.support.clients import (
 )
 from tests.support.gateway import Gateway, base_config, run_gateway, sha256
 from tests.support.payloads import BUILDERS, logs, metrics, traces
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 
@@ -225,6 +226,27 @@ def test_over_quota_is_retryable_after_the_real_refill_time(table: Gateway, send
     assert answer.retry_after_s == pytest.approx(1.0, abs=0.3)
     if answer.headers is not None:
         assert answer.headers["retry-after"] in ("1", "2")
+
+
+def test_a_full_gateway_is_unavailable_to_everybody_until_there_is_room(tmp_path: Path) -> None:
+    config = base_config(tmp_path)
+    config["listen"] |= {"max_request_bytes": "1MiB", "max_inflight_bytes": "1MiB"}
+    payload = traces().SerializeToString()
+    with run_gateway(tmp_path, config) as gateway, http_connection(gateway) as slow:
+        slow.putrequest("POST", "/v1/traces")
+        for name, value in {**ACME, "content-type": "application/x-protobuf", "content-length": str(1 << 20)}.items():
+            slow.putheader(name, value)
+        slow.endheaders(b"\0" * ((1 << 20) - 10))
+        others = [bearer("acme-key"), bearer("globex-key")]
+        wait_until(lambda: send_http(gateway, traces(20).SerializeToString(), headers=ACME).code != "OK", "no room")
+        for send in (send_grpc, send_http):
+            for headers in others:
+                large = traces(20).SerializeToString()
+                assert_refused(send(gateway, large, headers=headers), "UNAVAILABLE", 503, retry=True)
+        slow.close()
+        for send in (send_grpc, send_http):
+            wait_until(lambda send=send: send(gateway, payload, headers=ACME).code == "OK", "room")  # type: ignore[misc]
+        assert gateway.unaccounted() == 0
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/profiles", "/v1/traces/extra"])

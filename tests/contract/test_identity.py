@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -17,7 +19,7 @@ import yaml
 from gateway.identity.verdict import RefusalReason
 from tests.support.clients import Answer, bearer, send_grpc, send_http
 from tests.support.gateway import Gateway, accounted_config, base_config, run_gateway, sha256
-from tests.support.issuer import AUDIENCE, Issuer, run_issuer, signing_key
+from tests.support.issuer import AUDIENCE, Issuer, b64, run_issuer, signing_key
 from tests.support.payloads import logs, traces
 from tests.support.processes import wait_until
 
@@ -86,6 +88,39 @@ async def test_a_token_that_is_not_believed_is_unauthenticated(tmp_path: Path, i
         assert gateway.total("gateway_unauthenticated_requests_total", reason="unknown_tenant") == 1
 
 
+# Seconds from now, with the leeway of 30 s as it is by default, and what a sender hears.
+SKEWS = [("exp", -20, "OK"), ("exp", -40, "UNAUTHENTICATED"), ("nbf", 20, "OK"), ("nbf", 40, "UNAUTHENTICATED")]
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+async def test_clocks_may_differ_by_the_leeway_and_no_more(tmp_path: Path, issuer: Issuer, sender: Any) -> None:
+    with run_gateway(tmp_path, with_oidc(tmp_path, issuer)) as gateway:
+        for claim, seconds, code in SKEWS:
+            shown = token(issuer, **{claim: time.time() + seconds})
+            assert (await send(sender, gateway, headers=shown)).code == code, (claim, seconds)
+
+
+async def test_a_known_token_ends_with_its_leeway_and_an_early_one_begins(tmp_path: Path, issuer: Issuer) -> None:
+    """What is remembered of a token must not outlive it, nor keep it out once it is good."""
+    config = with_oidc(tmp_path, issuer, leeway="1s")
+    with run_gateway(tmp_path, config) as gateway:
+        now = time.time()
+        ending, beginning = token(issuer, exp=now + 2), token(issuer, nbf=now + 4)
+
+        async def hears(shown: dict[str, str], code: str) -> None:
+            while (await send(send_http, gateway, headers=shown)).code != code:
+                assert time.time() < now + 15, code
+                await asyncio.sleep(0.05)
+
+        assert (await send(send_http, gateway, headers=ending)).code == "OK"
+        assert (await send(send_http, gateway, headers=beginning)).code == "UNAUTHENTICATED"
+        await hears(ending, "UNAUTHENTICATED")
+        # exp and leeway, each a whole second.
+        assert now + 2 < time.time()
+        await hears(beginning, "OK")
+        assert now + 3 <= time.time()
+
+
 @pytest.mark.parametrize("sender", SENDERS)
 async def test_scopes_are_the_signals_that_a_token_may_send(tmp_path: Path, issuer: Issuer, sender: Any) -> None:
     scopes = {"traces": "otlp.traces", "logs": "otlp.logs"}
@@ -149,6 +184,42 @@ async def test_a_storm_of_made_up_tokens_costs_a_bounded_number_of_verifications
         assert codes == {"UNAUTHENTICATED": judged, "UNAVAILABLE": 300 - judged}
         assert codes["UNAVAILABLE"] > 100
         assert gateway.total("gateway_tokens_throttled_total") == codes["UNAVAILABLE"]
+
+
+def made_up(dice: random.Random) -> str:
+    """What an attacker sprays: noise, noise in the form of a token, and a header of ours with noise behind it."""
+    noise = b64(dice.randbytes(40))
+    header = b64({"alg": "ES256", "kid": f"k{dice.randrange(1000)}", "typ": "JWT"})
+    return dice.choice([noise, f"ey{noise}.{noise}.{noise}", f"{header}.{noise}.{noise}"])
+
+
+async def test_a_storm_of_noise_is_bounded_in_work_and_memory_on_both_transports(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    config = with_oidc(tmp_path, issuer)
+    config["tokens"] = {"verifications_per_second": 10, "verifications_per_address": 10, "max_refused": 16}
+    dice = random.Random(20261125)
+    with run_gateway(tmp_path, config) as gateway:
+        known = [token(issuer), bearer("acme-key")]
+        assert {(await send(send_http, gateway, headers=shown)).code for shown in known} == {"OK"}
+        before, began = issuer.fetches, time.monotonic()
+        codes: Counter[str] = Counter()
+        for _ in range(15):
+            storm = [(dice.choice(SENDERS), bearer(made_up(dice))) for _ in range(20)]
+            answers = await asyncio.gather(*(send(sender, gateway, headers=shown) for sender, shown in storm))
+            codes.update(answer.code for answer in answers)
+            for sender in SENDERS:
+                for shown in known:
+                    assert (await send(sender, gateway, headers=shown)).code == "OK"
+        took = time.monotonic() - began
+        # Twice as many after a rest.
+        assert gateway.total("gateway_token_verdicts_total") <= 1 + 20 + 10 * took + 1
+        assert set(codes) == {"UNAUTHENTICATED", "UNAVAILABLE"}
+        assert gateway.total("gateway_known_tokens") <= 16 + 1
+        # Keys that nobody knows do not make the issuer pay either.
+        assert issuer.fetches - before <= 3 + took / 10
+        assert gateway.total("gateway_received_items_total") == gateway.total("gateway_accepted_items_total")
+        assert gateway.unaccounted() == 0
 
 
 @pytest.mark.parametrize("sender", SENDERS)
@@ -222,12 +293,26 @@ def test_the_trail_tells_who_was_refused_and_which_keys_are_used(tmp_path: Path)
     assert verdicts == [("acme", "items_per_second", "over")]
 
 
-def test_keys_are_rotated_under_load_without_a_failed_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["api_keys_file", "tenants"])
+def test_keys_are_rotated_under_load_without_a_failed_request(tmp_path: Path, place: str) -> None:
+    """In a watched file, and in the configuration by reloads."""
     keys = tmp_path / "keys.yaml"
-    config = {**base_config(tmp_path), "api_keys_file": "keys.yaml"}
+    config = base_config(tmp_path)
+    if place == "api_keys_file":
+        config["api_keys_file"] = "keys.yaml"
 
     def write(*names: str) -> None:
-        keys.write_text(yaml.safe_dump({"acme": [{"id": name, "sha256": sha256(name)} for name in names]}))
+        entries = [{"id": name, "sha256": sha256(name)} for name in names]
+        if place == "api_keys_file":
+            keys.write_text(yaml.safe_dump({"acme": entries}))
+        else:
+            config["tenants"]["acme"]["api_keys"] = entries
+            (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(config))
+
+    def change(*names: str) -> None:
+        write(*names)
+        if place == "tenants":
+            gateway.process.signal(signal.SIGHUP)
 
     write("old")
     present, stop = ["old"], threading.Event()
@@ -241,11 +326,11 @@ def test_keys_are_rotated_under_load_without_a_failed_request(tmp_path: Path) ->
         with ThreadPoolExecutor(max_workers=4) as senders:
             for sender in SENDERS * 2:
                 senders.submit(load, sender)
-            write("old", "new")
+            change("old", "new")
             wait_until(lambda: send_http(gateway, TRACES, headers=bearer("new")).code == "OK", "the new key")
             present[0] = "new"
             time.sleep(0.5)
-            write("new")
+            change("new")
             wait_until(lambda: send_http(gateway, TRACES, headers=bearer("old")).code != "OK", "the old key to go")
             time.sleep(0.5)
             stop.set()

@@ -23,6 +23,7 @@ from tests.support.clients import bearer, send_grpc, send_http
 from tests.support.gateway import ADMIN_TOKEN, Gateway, accounted_config, run_gateway
 from tests.support.payloads import BUILDERS, traces
 from tests.support.processes import wait_until
+from tests.support.series import gauges
 
 KEYS = {"acme": "acme-key", "globex": "globex-key"}
 # What a usage row says, and the ledger's counters that it must equal.
@@ -183,6 +184,45 @@ def test_the_trail_tells_what_happened_and_keeps_every_secret(tmp_path: Path) ->
     everything = b"".join(path.read_bytes() for path in (tmp_path / "audit").iterdir())
     for secret in (b"SECRET", ADMIN_TOKEN.encode(), b"acme-key"):
         assert secret not in everything
+
+
+def test_the_trail_tells_who_looked_and_who_was_turned_away(tmp_path: Path) -> None:
+    config = accounted_config(tmp_path)
+    config["admin"]["tokens"].append({"name": "acme-board", "token": "acme-sees", "tenant": "acme"})
+    with run_gateway(tmp_path, config) as gateway:
+
+        def look(path: str, token: str) -> int:
+            request = urllib.request.Request(gateway.admin_url + path, headers={"authorization": f"Bearer {token}"})
+            try:
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    return int(response.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert [look("/_metrics", token) for token in (ADMIN_TOKEN, ADMIN_TOKEN, "acme-sees", "guess")] == [
+            200, 200, 200, 401,
+        ]  # fmt: skip
+        assert gateway.stop() == 0
+    looks = [line for line in audited(tmp_path) if line["event"] in ("admin_access", "admin_denied")]
+    assert [(line["event"], line["actor"], line["tenant"], line["details"]["path"]) for line in looks] == [
+        ("admin_access", "ops", None, "/_metrics"),
+        ("admin_access", "acme-board", "acme", "/_metrics"),
+        ("admin_denied", "127.0.0.1", None, "/_metrics"),
+    ]
+
+
+def test_the_trail_names_the_label_that_used_up_the_budget_of_series(tmp_path: Path) -> None:
+    config = accounted_config(tmp_path)
+    config["tenants"]["acme"]["quotas"] = {"metrics": {"active_series": 2}}
+    payload = gauges({f"queue-{number}": 1.0 for number in range(20)}).SerializeToString()
+    with run_gateway(tmp_path, config) as gateway:
+        assert send_http(gateway, payload, signal="metrics", headers=bearer("acme-key")).code == "OK"
+        assert gateway.stop() == 0
+    (verdict,) = (line for line in audited(tmp_path) if line["event"] == "quota_verdict")
+    assert (verdict["tenant"], verdict["details"]["limit"], verdict["details"]["verdict"]) == (
+        "acme", "active_series", "over",
+    )  # fmt: skip
+    assert verdict["details"]["labels"][0] == "queue"
 
 
 def test_a_killed_gateway_leaves_a_trail_that_goes_on(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tokens of a real Keycloak, from its realms to tenants."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdic
 from tests.support.clients import bearer, send_grpc, send_http
 from tests.support.gateway import base_config, run_gateway
 from tests.support.keycloak import AUDIENCE, TENANT_OF_REALM, Keycloak
+from tests.support.load import TokenLoad, key_id
 from tests.support.payloads import traces
 
 # Keycloak needs half a minute to start, and more where many things run at once.
@@ -140,6 +142,35 @@ async def test_a_rotation_refuses_nobody_until_the_old_key_is_gone(keycloak: Key
         with pytest.raises(Refused) as caught:
             await fresh.verify(before)
         assert caught.value.reason is RefusalReason.UNKNOWN_KEY
+
+
+def test_keys_are_rotated_under_load_without_a_failed_request(keycloak: Keycloak, tmp_path: Path) -> None:
+    config = base_config(tmp_path)
+    config["identity"] = [{"oidc": {"issuer": keycloak.issuer(REALM), "audience": AUDIENCE, "timeout": 20}}]
+
+    def fetch() -> str:
+        return keycloak.token(REALM, "renewing")
+
+    with run_gateway(tmp_path, config) as gateway:
+        with TokenLoad(gateway, fetch, [0.5, 5]) as load:
+            kids = [key_id(fetch())]
+            load.wait_for_key(kids[-1])
+            for _ in range(2):
+                keycloak.rotate_keys(REALM)
+                kids.append(key_id(fetch()))
+                load.wait_for_key(kids[-1])
+                # Some still show a token of the old key, until all of them have ended.
+                load.wait_for_key(kids[-2], 1)
+                time.sleep(8)
+                keycloak.drop_old_keys(REALM)
+                load.wait_for_key(kids[-1])
+        assert load.failures == []
+        assert set(load.answers) == {"OK"}
+        assert set(load.signed_by) == set(kids)
+        assert len(set(kids)) == 3
+        believed = gateway.total("gateway_token_verdicts_total", verdict="believed")
+        assert gateway.total("gateway_token_verdicts_total") == believed
+        assert gateway.total("gateway_accepted_items_total", tenant="acme") == load.answers.total()
 
 
 async def test_known_keys_live_on_while_keycloak_hangs(keycloak: Keycloak) -> None:

@@ -146,6 +146,7 @@ def _realm(realm: str, tenant: str) -> dict[str, Any]:
             _client("agent-eddsa", tenant_mapper, audience_mapper, **{"access.token.signed.response.alg": "EdDSA"}),
             _client("agent-hs256", tenant_mapper, audience_mapper, **{"access.token.signed.response.alg": "HS256"}),
             _client("short-lived", tenant_mapper, audience_mapper, **{"access.token.lifespan": "1"}),
+            _client("renewing", tenant_mapper, audience_mapper, **{"access.token.lifespan": "8"}),
             _client("for-another-audience", tenant_mapper),
             _client("in-a-group", groups_mapper, audience_mapper),
             _client("in-two-groups", groups_mapper, audience_mapper),

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
 
 from gateway.audit.event import Event, EventType
+from gateway.audit.metrics import AuditCollector
 from gateway.audit.trail import AnchorKind, Trail, trail_files
 from gateway.audit.verify import verify
 from gateway.audit.writer import Writer
@@ -112,6 +114,31 @@ def test_a_full_disk_holds_events_back_and_what_overflows_is_counted_and_told(
     assert told == [{"events": 15, "reasons": {"disk_full": 15}}]
     numbers = [line["details"]["number"] for line in lines(tmp_path) if line["event"] == "reload"]
     assert numbers == [-1, *range(10), 99]
+
+
+def test_a_full_disk_is_a_gauge_to_alert_on_and_a_counter(tmp_path: Path, disk: Disk) -> None:
+    """As docs/operations.md tells whoever writes the alerts."""
+    written = writer(tmp_path, capacity=10)
+    registry = CollectorRegistry()
+    registry.register(AuditCollector(written.stats))
+
+    def shown() -> tuple[float | None, float | None]:
+        lost = registry.get_sample_value("gateway_audit_lost_events_total", {"reason": "disk_full"})
+        return registry.get_sample_value("gateway_audit_writable"), lost
+
+    written.start()
+    wait_until(lambda: written.stats().sequence > 0, "the first anchor")
+    assert shown() == (1, 0)
+    disk.error = errno.ENOSPC
+    written.submit(event())
+    wait_until(lambda: shown() == (0, 0), "the failure to be seen")
+    for number in range(25):
+        written.submit(event(number))
+    assert shown() == (0, 15)
+    disk.error = None
+    wait_until(lambda: shown() == (1, 15), "the disk to be used again")
+    written.close(10)
+    assert proved(tmp_path)
 
 
 def test_overflow_is_told_apart_from_a_bad_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

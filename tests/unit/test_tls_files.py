@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.config.tls import ListenTls
-from gateway.tls_files import TlsFiles, TlsMaterial
+from gateway.tls_files import TlsFiles, TlsMaterial, read
 from gateway.types import TlsReloads
 
 
@@ -30,9 +30,13 @@ def tls(tmp_path: Path) -> ListenTls:
     return ListenTls(client_auth="request", **files)
 
 
+def watched(tls: ListenTls, engine: Engine, reloads: TlsReloads) -> TlsFiles:
+    return TlsFiles("listen.tls", tls, lambda: engine.use(read(tls)), reloads)
+
+
 async def test_what_is_read_is_handed_over_once(tls: ListenTls) -> None:
     engine, reloads = Engine(), TlsReloads()
-    files = TlsFiles(tls, engine.use, reloads)
+    files = watched(tls, engine, reloads)
     files.load()
     await files.refresh()
     assert engine.used == [
@@ -58,7 +62,7 @@ def change(path: Path, text: str, *, replace: bool) -> None:
 @pytest.mark.parametrize("replace", [True, False], ids=["replaced", "rewritten"])
 async def test_a_change_of_any_file_is_taken(tls: ListenTls, name: str, replace: bool) -> None:
     engine, reloads = Engine(), TlsReloads()
-    files = TlsFiles(tls, engine.use, reloads)
+    files = watched(tls, engine, reloads)
     files.load()
     change(getattr(tls, name), name.upper(), replace=replace)
     await files.refresh()
@@ -68,7 +72,7 @@ async def test_a_change_of_any_file_is_taken(tls: ListenTls, name: str, replace:
 
 async def test_a_bad_file_is_told_at_the_second_look_and_once(tls: ListenTls) -> None:
     engine, reloads = Engine(), TlsReloads()
-    files = TlsFiles(tls, engine.use, reloads)
+    files = watched(tls, engine, reloads)
     files.load()
     for text in ("bad", "worse, bad"):
         tls.cert_file.write_text(text)
@@ -90,7 +94,7 @@ async def test_a_bad_file_is_told_at_the_second_look_and_once(tls: ListenTls) ->
 
 async def test_a_pair_that_is_half_written_is_not_news(tls: ListenTls) -> None:
     engine, reloads = Engine(), TlsReloads()
-    files = TlsFiles(tls, engine.use, reloads)
+    files = watched(tls, engine, reloads)
     files.load()
     with capture_logs() as logs:
         tls.cert_file.write_text("bad")
@@ -103,7 +107,7 @@ async def test_a_pair_that_is_half_written_is_not_news(tls: ListenTls) -> None:
 
 async def test_a_file_that_is_gone_leaves_the_old_one_in_use(tls: ListenTls) -> None:
     engine, reloads = Engine(), TlsReloads()
-    files = TlsFiles(tls, engine.use, reloads)
+    files = watched(tls, engine, reloads)
     files.load()
     tls.key_file.unlink()
     with capture_logs() as logs:

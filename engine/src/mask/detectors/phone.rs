@@ -4,7 +4,7 @@
 //! Telemetry is full of digits, so in doubt a number is none: bare digits never are; without a `+` the groups must be
 //! parted and be all of a row; what follows a letter, a digit or the sign of a longer row is part of that.
 
-use super::borders::{behind_escape, run_end, run_start, starts_free};
+use super::borders::{behind_escape, ends_free, run_end, run_start, starts_free};
 use super::{class, Entry, Form, Needs, Report};
 use std::ops::Range;
 
@@ -31,13 +31,15 @@ const MOST_GROUPS: usize = 9;
 /// From each group of digits looks at 15 digits at most.
 fn find(text: &[u8], found: Report<'_>) {
     let mut position = 0;
+    let mut done = 0;
     while let Some(offset) = text[position..].iter().position(u8::is_ascii_digit) {
         let run = position + offset;
         let run_end = run_end(text, run, |byte| byte.is_ascii_digit());
         let group = behind_escape(text, run);
-        match number(text, group, run_end).filter(|range| range.start >= position) {
+        match number(text, group, run_end).filter(|range| range.start >= done) {
             Some(range) => {
-                position = range.end;
+                done = range.end;
+                position = done;
                 found(range);
             }
             None => position = run_end,
@@ -57,9 +59,9 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
         if signed && !starts_free(text, sign) || text[..sign].ends_with(b")") {
             return None;
         }
-        return international_end(&Row::read(text, group), 0).map(|end| sign..end);
+        return international_end(&Row::read(text, group)).filter(|&end| ends_free(text, end)).map(|end| sign..end);
     }
-    let parenthesis = text[..group].ends_with(b"(");
+    let parenthesis = text[..group].ends_with(b"(") && text.get(end) == Some(&b')');
     let start = if parenthesis { group - 1 } else { group };
     let row = Row::read(text, group);
     if row.count < 2 || !is_free_before(text, start) || row.is_continued(text) {
@@ -78,9 +80,9 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
 fn is_free_before(text: &[u8], start: usize) -> bool {
     let before = |back: usize| start.checked_sub(back).map(|at| text[at]);
     let joins = match before(1) {
-        Some(b'-' | b'.' | b':' | b',' | b'/') => before(2).is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Some(b'-') => before(2).is_some_and(|byte| byte.is_ascii_alphanumeric()),
+        Some(b'.' | b':' | b',' | b'/' | b' ') => before(2).is_some_and(|byte| byte.is_ascii_digit()),
         Some(b'+') => true,
-        Some(b' ') => before(2).is_some_and(|byte| byte.is_ascii_digit()),
         _ => false,
     };
     !joins && (starts_free(text, start) || starts_behind_escape(text, start))
@@ -145,7 +147,8 @@ impl<'t> Row<'t> {
         let end = self.groups().last().map_or(0, |last| last.end);
         self.cut
             || match text[end..] {
-                [b'-' | b'.' | b':' | b',' | b'/', next, ..] => next.is_ascii_alphanumeric(),
+                [b'-', next, ..] => next.is_ascii_alphanumeric(),
+                [b'.' | b':' | b',' | b'/', next, ..] => next.is_ascii_digit(),
                 [next, ..] => next.is_ascii_alphanumeric() || next == b'_',
                 [] => false,
             }
@@ -163,9 +166,9 @@ impl<'t> Row<'t> {
     }
 }
 
-/// The end of a number whose country code begins the row's group `from`.
-fn international_end(row: &Row<'_>, from: usize) -> Option<usize> {
-    let groups = row.groups().get(from..)?;
+/// The end of a number that begins with the country code.
+fn international_end(row: &Row<'_>) -> Option<usize> {
+    let groups = row.groups();
     let code_length = country_code_length(groups.first()?.text)?;
     let exactly = matches!(groups[0].text[0], b'1' | b'7').then_some(11);
     let mut digits = [0; MOST_DIGITS];
@@ -179,7 +182,10 @@ fn international_end(row: &Row<'_>, from: usize) -> Option<usize> {
         let of_registry = groups[0].text.len() == code_length && matches!(group.text.len(), 9..=11);
         let fits = exactly.map_or(count >= FEWEST_DIGITS, |exactly| count == exactly);
         let in_use = groups[0].text[0] != b'1' || count < 5 || matches!((digits[1], digits[4]), (b'2'..=b'9', b'2'..=b'9'));
-        if fits && in_use && (!decimal || of_registry) {
+        // `+40.20361-075.00417` are coordinates.
+        let parted_by = |sign: fn(u8) -> bool| groups[..index].iter().any(|group| sign(group.separator));
+        let mixed = parted_by(|sign| sign == b'.') && parted_by(|sign| sign == b'-' || sign == b' ');
+        if fits && in_use && !mixed && (!decimal || of_registry) {
             end = Some(group.end);
         }
         // What follows a complete number in one run is another thing.
@@ -187,9 +193,7 @@ fn international_end(row: &Row<'_>, from: usize) -> Option<usize> {
             break;
         }
     }
-    let last = end?;
-    let behind_is_word = row.groups().last().is_some_and(|group| group.end == last) && row.cut && row.count == 1;
-    (!behind_is_word).then_some(last)
+    end
 }
 
 /// `00 49 30 123456`, `0049 30 123456`: the country code ends its group.
@@ -357,6 +361,7 @@ mod tests {
                 "10.0.0.1",
                 "4111 1111 1111 1111",
                 "+40.20361-075.00417/",
+                "+14155552671x",
             ],
         );
     }

@@ -37,16 +37,21 @@ impl Literals {
                 return Err(format!("mask.literals[{index}]: a literal must not be empty"));
             }
             if value.len() < SHORTEST {
-                return Err(format!("mask.literals[{index}]: {value:?} is too short; a literal has at least {SHORTEST} bytes"));
+                return Err(format!(
+                    "mask.literals[{index}]: {value:?} is too short; a literal has at least {SHORTEST} bytes"
+                ));
             }
         }
         let build = || {
-            NFA::builder().match_kind(MatchKind::Standard).ascii_case_insensitive(ignore_case).prefilter(false).build(values)
+            NFA::builder()
+                .match_kind(MatchKind::Standard)
+                .ascii_case_insensitive(ignore_case)
+                .prefilter(false)
+                .build(values)
         };
         let automaton = if values.is_empty() { None } else { Some(build()) };
-        let automaton = automaton
-            .transpose()
-            .map_err(|error| format!("mask.literals: {error}; list fewer or shorter literals"))?;
+        let automaton =
+            automaton.transpose().map_err(|error| format!("mask.literals: {error}; list fewer or shorter literals"))?;
         let mut literals = Literals {
             automaton,
             words: Bitmap::with_room_for(values.len()),
@@ -76,27 +81,47 @@ impl Literals {
     /// literal may start no more is read than the longest one.
     pub(super) fn find(&self, text: &[u8], found: &mut dyn FnMut(Range<usize>)) {
         let Some(automaton) = &self.automaton else { return };
-        let mut position = 0;
-        while let Some(&byte) = text.get(position) {
-            let rest = &text[position..];
-            let (hashed, next) = if is_word(byte) {
-                let length = word_length(rest);
-                (Some(length), position + length)
-            } else if self.others.as_ref().is_some_and(|others| others[usize::from(byte)]) {
-                (Some(self.others_hashed).filter(|&hashed| hashed <= rest.len()), position + 1)
-            } else {
-                (None, position + 1)
-            };
-            let may_start = hashed.is_some_and(|hashed| self.words.contains(key(rest, hashed, self.ignore_case)));
-            match may_start.then(|| longest_end(automaton, text, position)).flatten() {
-                Some(end) => {
-                    found(position..end);
-                    // What is left of a word behind a literal is none of its own: literals end with it.
-                    position = end;
+        let mut done = 0;
+        let mut within_word = 0;
+        for from in (0..text.len()).step_by(BLOCK) {
+            let block = &text[from..text.len().min(from + BLOCK)];
+            let words = word_bytes(block);
+            let mut starts = words & !(words << 1 | within_word);
+            if self.others.is_some() {
+                starts |= !words & (u64::MAX >> (BLOCK - block.len()));
+            }
+            within_word = words >> (BLOCK - 1);
+            while starts != 0 {
+                let offset = starts.trailing_zeros();
+                starts &= starts - 1;
+                let start = from + offset as usize;
+                if start < done || !self.may_start(&text[start..], words >> offset, BLOCK - offset as usize) {
+                    continue;
                 }
-                None => position = next,
+                if let Some(end) = longest_end(automaton, text, start) {
+                    found(start..end);
+                    done = end;
+                }
             }
         }
+    }
+
+    /// Whether a literal may start the rest of a text, of whose first `known` bytes `words` tells which are of a word.
+    #[inline(always)]
+    fn may_start(&self, rest: &[u8], words: u64, known: usize) -> bool {
+        let hashed = if words & 1 == 0 {
+            let of_other = self.others.as_ref().is_some_and(|others| others[usize::from(rest[0])]);
+            if !of_other || rest.len() < self.others_hashed {
+                return false;
+            }
+            self.others_hashed
+        } else {
+            match words.trailing_ones() as usize {
+                length if length < known => length,
+                _ => word_length(rest),
+            }
+        };
+        self.words.contains(key(rest, hashed, self.ignore_case))
     }
 }
 
@@ -111,7 +136,10 @@ fn longest_end(automaton: &NFA, text: &[u8], start: usize) -> Option<usize> {
                 break;
             }
             let end = start + offset + 1;
-            if automaton.is_match(state) && is_border(byte, text.get(end)) {
+            // Those that end here and began later are listed too, behind the one that began at `start`.
+            let is_whole = |pattern| automaton.pattern_len(pattern) == end - start;
+            let is_match = automaton.is_match(state) && is_whole(automaton.match_pattern(state, 0));
+            if is_match && is_border(byte, text.get(end)) {
                 longest = Some(end);
             }
         }
@@ -124,24 +152,52 @@ fn is_border(last: u8, next: Option<&u8>) -> bool {
     !is_word(last) || !next.is_some_and(|&next| is_word(next))
 }
 
-#[inline(always)]
 fn is_word(byte: u8) -> bool {
-    WORD[usize::from(byte)]
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-static WORD: [bool; 256] = {
-    let mut word = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        word[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'_';
-        byte += 1;
-    }
-    word
-};
-
-#[inline(always)]
 fn word_length(text: &[u8]) -> usize {
     text.iter().position(|&byte| !is_word(byte)).unwrap_or(text.len())
+}
+
+/// So many bytes have their bit in a mask.
+const BLOCK: usize = 64;
+/// Eight bytes are looked at together, as lanes of a word: the cost of a text without a match is this.
+const LANES: usize = 8;
+
+/// A bit for each byte of a block that is of a word.
+#[inline(always)]
+fn word_bytes(block: &[u8]) -> u64 {
+    let (lanes, rest) = block.as_chunks::<LANES>();
+    let mut bits = 0;
+    for (index, lane) in lanes.iter().enumerate() {
+        bits |= word_lanes(u64::from_le_bytes(*lane)) << (index * LANES);
+    }
+    if !rest.is_empty() {
+        let last = match block.last_chunk::<LANES>() {
+            Some(overlapping) => u64::from_le_bytes(*overlapping) >> (8 * (LANES - rest.len())),
+            None => rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        };
+        bits |= word_lanes(last) << (block.len() - rest.len());
+    }
+    bits
+}
+
+#[inline(always)]
+fn word_lanes(lanes: u64) -> u64 {
+    const HIGH: u64 = every(0x80);
+    let low = lanes & !HIGH;
+    // The highest bit of a lane tells whether its lower seven are at least this much.
+    let within = |lanes: u64, first: u8, last: u8| (lanes + every(0x80 - first)) & !(lanes + every(0x7f - last));
+    let letters = within(low | every(0x20), b'a', b'z');
+    let words = (letters | within(low, b'0', b'9') | within(low, b'_', b'_')) & !lanes & HIGH;
+    // Brings the lanes' bits together.
+    (words >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+}
+
+/// A word of equal bytes.
+const fn every(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; LANES])
 }
 
 /// So many bytes are hashed at most, and the length.
@@ -157,7 +213,7 @@ fn key(text: &[u8], length: usize, ignore_case: bool) -> u64 {
     };
     if ignore_case {
         // Brings other characters together too, which costs no more than a look at the automaton.
-        bytes |= 0x2020_2020_2020_2020 & (u64::MAX >> (8 * (HASHED - hashed)));
+        bytes |= every(0x20) & (u64::MAX >> (8 * (HASHED - hashed)));
     }
     bytes ^ (length as u64).rotate_right(8)
 }
@@ -221,7 +277,8 @@ mod tests {
 
     #[test]
     fn literals_are_found_as_whole_words_the_longest_first() {
-        let names = ["Acme", "Acme Corp", "Smith & Sons", "@handle", "Müller", "株式会社", "Ümit", "C++", "ab", "user_1"];
+        let names =
+            ["Acme", "Acme Corp", "Smith & Sons", "@handle", "Müller", "株式会社", "Ümit", "C++", "ab", "user_1"];
         let literals = Literals::compile(&list(&names), false).unwrap();
         for (text, expected) in [
             ("Acme", "#"),

@@ -2,17 +2,31 @@
 
 use super::testing::{masked, may_match};
 use super::{
-    authorization, aws_key, azure_key, gcp_key, github_token, iban, ipv4, ipv6, jwt, mac, phone, private_key, secret_token,
-    slack_token, stripe_key, url_password, us_ssn, uuid, Entry,
+    authorization, aws_key, azure_key, gcp_key, github_token, iban, ipv4, ipv6, jwt, mac, phone, private_key,
+    secret_token, slack_token, stripe_key, url_password, us_ssn, uuid, Entry,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// The detectors that are on unless told otherwise.
 const DEFAULT: [&Entry; 17] = [
-    &iban::ENTRY, &us_ssn::ENTRY, &phone::ENTRY, &ipv4::ENTRY, &ipv6::ENTRY, &mac::ENTRY, &jwt::ENTRY, &authorization::ENTRY,
-    &private_key::ENTRY, &aws_key::ENTRY, &gcp_key::ENTRY, &azure_key::ENTRY, &github_token::ENTRY, &slack_token::ENTRY,
-    &stripe_key::ENTRY, &url_password::ENTRY, &secret_token::ENTRY,
+    &iban::ENTRY,
+    &us_ssn::ENTRY,
+    &phone::ENTRY,
+    &ipv4::ENTRY,
+    &ipv6::ENTRY,
+    &mac::ENTRY,
+    &jwt::ENTRY,
+    &authorization::ENTRY,
+    &private_key::ENTRY,
+    &aws_key::ENTRY,
+    &gcp_key::ENTRY,
+    &azure_key::ENTRY,
+    &github_token::ENTRY,
+    &slack_token::ENTRY,
+    &stripe_key::ENTRY,
+    &url_password::ENTRY,
+    &secret_token::ENTRY,
 ];
 
 /// A seeded source of telemetry strings.
@@ -40,8 +54,9 @@ impl Corpus {
 
     fn word(&mut self) -> &'static str {
         const WORDS: [&str; 24] = [
-            "checkout", "payment", "auth", "token", "cache", "order", "frontend", "worker", "gateway", "session", "request",
-            "error", "timeout", "http", "grpc", "kafka", "user", "secret", "password", "add", "feed", "face", "basic", "bearer",
+            "checkout", "payment", "auth", "token", "cache", "order", "frontend", "worker", "gateway", "session",
+            "request", "error", "timeout", "http", "grpc", "kafka", "user", "secret", "password", "add", "feed",
+            "face", "basic", "bearer",
         ];
         WORDS[self.below(WORDS.len() as u64) as usize]
     }

@@ -6,13 +6,7 @@ use super::{class, Entry, Form, Needs, Report};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "iban",
-    needs: Needs {
-        all_of: 0,
-        any_of: class::UPPER | class::LOWER,
-        digits: FEWEST_DIGITS,
-        length: 15,
-        literals: &[],
-    },
+    needs: Needs { all_of: 0, any_of: class::UPPER | class::LOWER, digits: FEWEST_DIGITS, length: 15, literals: &[] },
     find,
     is_match_number: None,
     replacement: b"[iban]",

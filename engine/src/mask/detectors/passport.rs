@@ -59,7 +59,8 @@ impl Passports {
         while let Some(offset) = text[word_from..].iter().position(|byte| b"pPrR".contains(byte)) {
             let start = word_from + offset;
             word_from = start + 1;
-            let Some(word) = WORDS.iter().find(|word| starts_with_ignoring_case(&text[start..], word.as_bytes())) else {
+            let Some(word) = WORDS.iter().find(|word| starts_with_ignoring_case(&text[start..], word.as_bytes()))
+            else {
                 continue;
             };
             let from = start + word.len();
@@ -154,6 +155,9 @@ mod tests {
     #[test]
     fn it_is_linear() {
         let passports = passports(&["US", "DE", "NL"]);
-        assert_linear(&|text, found| passports.find(text, found), &["p", "r", "passport", "passport 1", "reisepass", "1"]);
+        assert_linear(
+            &|text, found| passports.find(text, found),
+            &["p", "r", "passport", "passport 1", "reisepass", "1"],
+        );
     }
 }

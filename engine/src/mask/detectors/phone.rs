@@ -181,7 +181,8 @@ fn international_end(row: &Row<'_>) -> Option<usize> {
         let decimal = index == 1 && groups[0].separator == b'.' && groups.len() == 2;
         let of_registry = groups[0].text.len() == code_length && matches!(group.text.len(), 9..=11);
         let fits = exactly.map_or(count >= FEWEST_DIGITS, |exactly| count == exactly);
-        let in_use = groups[0].text[0] != b'1' || count < 5 || matches!((digits[1], digits[4]), (b'2'..=b'9', b'2'..=b'9'));
+        let in_use =
+            groups[0].text[0] != b'1' || count < 5 || matches!((digits[1], digits[4]), (b'2'..=b'9', b'2'..=b'9'));
         // `+40.20361-075.00417` are coordinates.
         let parted_by = |sign: fn(u8) -> bool| groups[..index].iter().any(|group| sign(group.separator));
         let mixed = parted_by(|sign| sign == b'.') && parted_by(|sign| sign == b'-' || sign == b' ');
@@ -235,8 +236,12 @@ fn european_end(text: &[u8], row: &Row<'_>) -> Option<usize> {
     let fits = match lengths[..count] {
         [3..=6, 6..=8] => matches!(digits, 9..=12),
         [2, 2, 2, 2, 2] => true,
-        [2, ref rest @ ..] => rest.len() >= 2 && rest.iter().all(|length| matches!(length, 3..=4)) && matches!(digits, 9..=11),
-        [3..=6, ref rest @ ..] => rest.len() >= 2 && rest.iter().all(|length| matches!(length, 2..=4)) && matches!(digits, 10..=12),
+        [2, ref rest @ ..] => {
+            rest.len() >= 2 && rest.iter().all(|length| matches!(length, 3..=4)) && matches!(digits, 9..=11)
+        }
+        [3..=6, ref rest @ ..] => {
+            rest.len() >= 2 && rest.iter().all(|length| matches!(length, 2..=4)) && matches!(digits, 10..=12)
+        }
         _ => false,
     };
     let last = groups[count - 1].end;

@@ -220,7 +220,18 @@ mod tests {
     fn it_is_linear() {
         assert_linear(
             &ENTRY.find,
-            &["a", "=", "auth", "token=", "token ", "auth=auth_", "auth:", "token%3D", "authauthauth=aB1", "password is "],
+            &[
+                "a",
+                "=",
+                "auth",
+                "token=",
+                "token ",
+                "auth=auth_",
+                "auth:",
+                "token%3D",
+                "authauthauth=aB1",
+                "password is ",
+            ],
         );
     }
 

@@ -31,9 +31,9 @@ fn number(text: &[u8], first: usize) -> Option<Range<usize>> {
     let start = first.checked_sub(3)?;
     let end = start + LENGTH;
     let digits_of = |range: Range<usize>| -> Option<u32> {
-        text.get(range)?.iter().try_fold(0, |value, byte| {
-            byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0'))
-        })
+        text.get(range)?
+            .iter()
+            .try_fold(0, |value, byte| byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0')))
     };
     let area = digits_of(start..first)?;
     let group = digits_of(first + 1..first + 3)?;
@@ -45,7 +45,8 @@ fn number(text: &[u8], first: usize) -> Option<Range<usize>> {
 /// Whether it is not part of a word or of a longer row of digits.
 fn is_free(text: &[u8], start: usize, end: usize, separator: u8) -> bool {
     let joins = |sign: Option<&u8>, digit: Option<&u8>| {
-        sign.is_some_and(|&sign| sign == b'-' || sign == b'.' || sign == separator) && digit.is_some_and(u8::is_ascii_digit)
+        sign.is_some_and(|&sign| sign == b'-' || sign == b'.' || sign == separator)
+            && digit.is_some_and(u8::is_ascii_digit)
     };
     let starts = starts_free(text, start) || {
         let run = run_start(text, start.saturating_sub(4), start, |byte| byte.is_ascii_hexdigit());

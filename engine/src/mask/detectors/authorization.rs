@@ -76,7 +76,9 @@ fn is_secret(credentials: &[u8], scheme: Scheme) -> bool {
     match scheme {
         Scheme::Digest => !credentials.is_empty(),
         Scheme::Basic => is_user_and_password(credentials),
-        Scheme::Token => is_token(credentials) && (credentials.iter().all(u8::is_ascii_alphanumeric) || !are_words(credentials)),
+        Scheme::Token => {
+            is_token(credentials) && (credentials.iter().all(u8::is_ascii_alphanumeric) || !are_words(credentials))
+        }
         Scheme::PlainToken => is_token(credentials) && !are_words(credentials),
     }
 }
@@ -227,7 +229,20 @@ mod tests {
     fn it_is_linear() {
         assert_linear(
             &ENTRY.find,
-            &[" ", "%", "%20", "+", "bearer ", "basic ", "digest a=", "digest a=\"", "token+", "bearer a.", "bearer %2B", "digest a=\\"],
+            &[
+                " ",
+                "%",
+                "%20",
+                "+",
+                "bearer ",
+                "basic ",
+                "digest a=",
+                "digest a=\"",
+                "token+",
+                "bearer a.",
+                "bearer %2B",
+                "digest a=\\",
+            ],
         );
     }
 

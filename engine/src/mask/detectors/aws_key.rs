@@ -95,7 +95,10 @@ fn is_base64(byte: u8) -> bool {
 
 fn is_secret(run: &[u8]) -> bool {
     let has = |of: fn(&u8) -> bool| run.iter().any(of);
-    has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit) && !run.iter().all(u8::is_ascii_hexdigit)
+    has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_digit)
+        && !run.iter().all(u8::is_ascii_hexdigit)
 }
 
 #[cfg(test)]
@@ -146,7 +149,10 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["A", "s", "AKIA", "secret", "aws secret", "secretaccesskey", "awssecret ", "AKIA "]);
+        assert_linear(
+            &ENTRY.find,
+            &["A", "s", "AKIA", "secret", "aws secret", "secretaccesskey", "awssecret ", "AKIA "],
+        );
     }
 
     proptest! {

@@ -58,7 +58,8 @@ fn signature(text: &[u8], start: usize) -> Option<Range<usize>> {
     let url = run_start(text, start.saturating_sub(REACH), start, of_url)
         ..run_end(&text[..text.len().min(end + REACH)], end, of_url);
     let has = |name: &[u8]| {
-        memmem::find_iter(&text[url.clone()], name).any(|at| at > 0 && b"?&;".contains(&text[url.start + at - 1]) || at == 0)
+        memmem::find_iter(&text[url.clone()], name)
+            .any(|at| at > 0 && b"?&;".contains(&text[url.start + at - 1]) || at == 0)
     };
     (has(b"se=") || has(b"sv=")).then_some(start..end)
 }
@@ -74,7 +75,9 @@ fn client_secret(text: &[u8], tilde: usize) -> Option<Range<usize>> {
     if !is_secret {
         return None;
     }
-    let end = run_end(&text[..text.len().min(tilde + 1 + 35)], tilde + 1, of_secret);
+    let run = run_end(&text[..text.len().min(tilde + 1 + 36)], tilde + 1, of_secret);
+    // A full stop behind it is none of it.
+    let end = tilde + text[tilde..run].iter().rposition(|&byte| byte != b'.').map_or(0, |last| last + 1);
     (matches!(end - tilde - 1, 31..=34) && ends_free(text, end)).then_some(start..end)
 }
 
@@ -92,9 +95,12 @@ mod tests {
             ("AccountName=a;AccountKey={k};EndpointSuffix=x", "AccountName=a;AccountKey=#;EndpointSuffix=x"),
             ("SharedAccessKeyName=x;SharedAccessKey={k}", "SharedAccessKeyName=x;SharedAccessKey=#"),
             ("sharedsecretkey={k}", "sharedsecretkey=#"),
-            ("https://a.blob.core.windows.net/c?sv=2022-11-02&sig={s}", "https://a.blob.core.windows.net/c?sv=2022-11-02&sig=#"),
+            (
+                "https://a.blob.core.windows.net/c?sv=2022-11-02&sig={s}",
+                "https://a.blob.core.windows.net/c?sv=2022-11-02&sig=#",
+            ),
             ("/c?sig={s}&se=2024 x", "/c?sig=#&se=2024 x"),
-            ("secret abc8Q~abcdefghijklmnopqrstuvwxyz01234567.", "secret #"),
+            ("secret abc8Q~abcdefghijklmnopqrstuvwxyz01234567.", "secret #."),
             ("\"a.c7Q~abcdefghijklmnopqrstuvwxyz012345\"", "\"#\""),
         ] {
             assert_found(&ENTRY, &[(&text.replace("{k}", key).replace("{s}", signature), expected)]);

@@ -3,7 +3,6 @@
 use super::borders::{ends_free, is_word, report_at, run_end, starts_free};
 use super::{Entry, Form, Needs, Report};
 use memchr::memchr3_iter;
-use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gcp_key",

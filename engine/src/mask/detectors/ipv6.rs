@@ -144,7 +144,8 @@ fn embedded_ipv4_end(text: &[u8], start: usize) -> Option<usize> {
 /// the kind that has zones.
 fn zone_end(text: &[u8], start: usize, end: usize) -> usize {
     let Some(rest) = text[end..].strip_prefix(b"%") else { return end };
-    let is_local = text[start..].len() > 2 && (text[start..start + 2].eq_ignore_ascii_case(b"fe") || text[start..start + 2].eq_ignore_ascii_case(b"ff"));
+    let is_local = text[start..].len() > 2
+        && (text[start..start + 2].eq_ignore_ascii_case(b"fe") || text[start..start + 2].eq_ignore_ascii_case(b"ff"));
     let is_escape = rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit) && !rest.starts_with(b"25");
     let zone = &rest[..rest.len().min(LONGEST_ZONE)];
     let length = run_end(zone, 0, |byte| is_word(byte) || byte == b'-');

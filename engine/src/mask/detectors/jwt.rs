@@ -12,7 +12,13 @@ use memchr::memmem;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "jwt",
-    needs: Needs { all_of: class::DOT | class::UPPER | class::LOWER, any_of: 0, digits: 0, length: 18, literals: &["eyj"] },
+    needs: Needs {
+        all_of: class::DOT | class::UPPER | class::LOWER,
+        any_of: 0,
+        digits: 0,
+        length: 18,
+        literals: &["eyj"],
+    },
     find,
     is_match_number: None,
     replacement: b"[jwt]",
@@ -100,7 +106,14 @@ mod tests {
     fn what_is_no_token_stays() {
         assert_stays(
             &ENTRY,
-            &["", "eyJ", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.x", "eyJzdWIiOiIxMjM0NTY3ODkwIn0.e30.c2ln", "eyJabcdefghijklmnop.abc.def"],
+            &[
+                "",
+                "eyJ",
+                "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+                "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.x",
+                "eyJzdWIiOiIxMjM0NTY3ODkwIn0.e30.c2ln",
+                "eyJabcdefghijklmnop.abc.def",
+            ],
         );
     }
 

@@ -87,7 +87,8 @@ fn is_free(text: &[u8], start: usize, end: usize, separator: u8) -> bool {
 fn is_telling(text: &[u8], start: usize, end: usize) -> bool {
     let address = &text[start..end];
     let mut digits = address.iter().filter(|byte| byte.is_ascii_hexdigit());
-    let is_all = |wanted: u8| address.iter().all(|byte| !byte.is_ascii_hexdigit() || byte.eq_ignore_ascii_case(&wanted));
+    let is_all =
+        |wanted: u8| address.iter().all(|byte| !byte.is_ascii_hexdigit() || byte.eq_ignore_ascii_case(&wanted));
     let has_letter = digits.any(u8::is_ascii_alphabetic);
     let is_whole_text = address.len() == text.len() && address.len() == PAIRS.length();
     (has_letter || is_whole_text) && !is_all(b'0') && !is_all(b'f')

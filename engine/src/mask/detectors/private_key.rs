@@ -124,7 +124,15 @@ mod tests {
     fn it_is_linear() {
         assert_linear(
             &ENTRY.find,
-            &["-", "-----BEGIN ", "PRIVATE KEY", "-----BEGIN PRIVATE KEY", "-----BEGIN PRIVATE KEY-----", "PRIVATE KEY-----", "-----END PRIVATE KEY-----"],
+            &[
+                "-",
+                "-----BEGIN ",
+                "PRIVATE KEY",
+                "-----BEGIN PRIVATE KEY",
+                "-----BEGIN PRIVATE KEY-----",
+                "PRIVATE KEY-----",
+                "-----END PRIVATE KEY-----",
+            ],
         );
     }
 

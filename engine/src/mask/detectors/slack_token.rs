@@ -13,7 +13,16 @@ pub(super) const ENTRY: Entry = Entry {
         digits: 0,
         length: 25,
         literals: &[
-            "xoxb-", "xoxp-", "xoxa-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxe.xox", "xapp-", "hooks.slack.com/services/",
+            "xoxb-",
+            "xoxp-",
+            "xoxa-",
+            "xoxr-",
+            "xoxs-",
+            "xoxo-",
+            "xoxe-",
+            "xoxe.xox",
+            "xapp-",
+            "hooks.slack.com/services/",
         ],
     },
     find,
@@ -92,13 +101,24 @@ mod tests {
     fn what_is_no_token_stays() {
         assert_stays(
             &ENTRY,
-            &["", "xoxb-", "xoxb-short", "xoxz-123456789012-abcdefABCDEF", "axoxb-123456789012-abcdefABCDEF", "https://hooks.slack.com/services/", "https://hooks.slack.com/services/T0/x"],
+            &[
+                "",
+                "xoxb-",
+                "xoxb-short",
+                "xoxz-123456789012-abcdefABCDEF",
+                "axoxb-123456789012-abcdefABCDEF",
+                "https://hooks.slack.com/services/",
+                "https://hooks.slack.com/services/T0/x",
+            ],
         );
     }
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["x", "/", "xoxb-", "xoxe.", "xoxb- ", "hooks.slack.com/services/", "hooks.slack.com/services/T/B/"]);
+        assert_linear(
+            &ENTRY.find,
+            &["x", "/", "xoxb-", "xoxe.", "xoxb- ", "hooks.slack.com/services/", "hooks.slack.com/services/T/B/"],
+        );
     }
 
     proptest! {

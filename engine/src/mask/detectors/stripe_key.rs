@@ -76,7 +76,14 @@ mod tests {
     fn what_is_no_key_stays() {
         assert_stays(
             &ENTRY,
-            &["", "sk_live_", "sk_test_short", "pk_live_4eC39HqLyjWDarjtT1zdp7dc", "task_live_4eC39HqLyjWDarjtT1zdp7dc", "whsec_short"],
+            &[
+                "",
+                "sk_live_",
+                "sk_test_short",
+                "pk_live_4eC39HqLyjWDarjtT1zdp7dc",
+                "task_live_4eC39HqLyjWDarjtT1zdp7dc",
+                "whsec_short",
+            ],
         );
     }
 

@@ -142,7 +142,10 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &[":", "a:", "a://", "@", "a://b:", "a://@:", "a%3A%2F%2F", "%", "a://:@", "a%3a%2f%2f%3a"]);
+        assert_linear(
+            &ENTRY.find,
+            &[":", "a:", "a://", "@", "a://b:", "a://@:", "a%3A%2F%2F", "%", "a://:@", "a%3a%2f%2f%3a"],
+        );
     }
 
     proptest! {

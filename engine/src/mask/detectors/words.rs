@@ -25,7 +25,8 @@ fn is_word_or_number(piece: &[u8]) -> bool {
 /// One word, or words run together that are not shorter than those of a language.
 fn is_camel_case(letters: &[u8]) -> bool {
     const SHORTEST_ON_AVERAGE: usize = 4;
-    let changes = letters.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count();
+    let changes =
+        letters.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count();
     changes == 0 && is_plain_word(letters) || changes > 0 && letters.len() >= SHORTEST_ON_AVERAGE * (changes + 1)
 }
 

@@ -73,6 +73,7 @@ impl Literals {
     }
 
     /// In bytes.
+    #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
         self.automaton.as_ref().map_or(0, Automaton::memory_usage) + self.words.bits.len() * size_of::<u64>()
     }

@@ -18,7 +18,7 @@ use super::detectors::Form;
 /// Bytes of the hash that a pseudonym shows: two of ten billion values meet with a chance of one in a billion.
 const SHOWN_BYTES: usize = 12;
 /// A key must not be easier to guess than the hash.
-pub const MIN_KEY_BYTES: usize = 16;
+const MIN_KEY_BYTES: usize = 16;
 
 /// One version of a tenant's key, ready to hash with. The state is wiped when it is dropped.
 pub struct PseudonymKey {

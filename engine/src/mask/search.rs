@@ -141,7 +141,7 @@ impl Searcher {
                 }
                 Find::Passports(countries) => {
                     let passports = Passports::compile(countries).map_err(|error| wrong("passports", &error))?;
-                    add("passport", Form::Code, b"[passport]".to_vec(), Kind::Passports(passports));
+                    add("passport", detectors::PASSPORT_FORM, detectors::PASSPORT_REPLACEMENT.to_vec(), Kind::Passports(passports));
                 }
                 Find::Regex(pattern) => {
                     let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();

@@ -8,24 +8,30 @@ mod borders;
 mod census;
 mod credit_card;
 mod email;
+#[cfg(test)]
+mod false_positives;
 mod gcp_key;
 mod github_token;
+mod iban;
 mod ipv4;
 mod ipv6;
 mod jwt;
 mod mac;
 mod passport;
+mod phone;
 mod private_key;
+mod secret_token;
 mod slack_token;
 mod stripe_key;
 #[cfg(test)]
 mod testing;
 mod url_password;
+mod us_ssn;
 mod uuid;
 mod words;
 
 pub(super) use self::census::{class, Census};
-pub(super) use self::passport::Passports;
+pub(super) use self::passport::{Passports, FORM as PASSPORT_FORM, REPLACEMENT as PASSPORT_REPLACEMENT};
 use std::ops::Range;
 
 /// Takes the matches: in ascending order, without overlap.
@@ -74,9 +80,12 @@ pub(super) enum Form {
     Address,
 }
 
-static REGISTRY: [Entry; 15] = [
+static REGISTRY: [Entry; 20] = [
     email::ENTRY,
     credit_card::ENTRY,
+    iban::ENTRY,
+    us_ssn::ENTRY,
+    phone::ENTRY,
     ipv4::ENTRY,
     ipv6::ENTRY,
     mac::ENTRY,
@@ -90,7 +99,8 @@ static REGISTRY: [Entry; 15] = [
     slack_token::ENTRY,
     stripe_key::ENTRY,
     url_password::ENTRY,
-    // uuid
+    secret_token::ENTRY,
+    uuid::ENTRY,
 ];
 
 /// The entry of a detector.

@@ -6,8 +6,8 @@
 use super::borders::{behind_escape, ends_free, is_word, run_end, starts_free, starts_with_ignoring_case};
 use super::{Form, Needs, Report};
 
-pub(super) const REPLACEMENT: &[u8] = b"[passport]";
-pub(super) const FORM: Form = Form::Code;
+pub(in crate::mask) const REPLACEMENT: &[u8] = b"[passport]";
+pub(in crate::mask) const FORM: Form = Form::Code;
 
 const WORDS: [&str; 5] = ["passport", "passeport", "reisepass", "pasaporte", "passaporto"];
 /// How far behind the word a number may begin.
@@ -30,13 +30,13 @@ const COUNTRIES: [(&str, &[&str]); 9] = [
 
 /// The forms of the countries of a policy.
 #[derive(Debug)]
-pub(super) struct Passports {
+pub(in crate::mask) struct Passports {
     forms: Vec<&'static str>,
 }
 
 impl Passports {
     /// Compiles; countries are ISO 3166 codes of two letters. The error lists the known ones.
-    pub(super) fn compile(countries: &[String]) -> Result<Passports, String> {
+    pub(in crate::mask) fn compile(countries: &[String]) -> Result<Passports, String> {
         let mut forms = Vec::new();
         for country in countries {
             let Some((_, of_country)) = COUNTRIES.iter().find(|(code, _)| code.eq_ignore_ascii_case(country)) else {
@@ -48,12 +48,12 @@ impl Passports {
         Ok(Passports { forms })
     }
 
-    pub(super) fn needs(&self) -> Needs {
+    pub(in crate::mask) fn needs(&self) -> Needs {
         Needs { all_of: 0, any_of: 0, digits: 1, length: "passport".len() + 1 + SHORTEST, literals: &WORDS }
     }
 
     /// From each word to the right, as far as a number may begin.
-    pub(super) fn find(&self, text: &[u8], found: Report<'_>) {
+    pub(in crate::mask) fn find(&self, text: &[u8], found: Report<'_>) {
         let mut position = 0;
         let mut word_from = 0;
         while let Some(offset) = text[word_from..].iter().position(|byte| b"pPrR".contains(byte)) {

@@ -67,7 +67,10 @@ fn sign_at(text: &[u8], past: usize, at: usize) -> Option<Sign> {
         return None;
     }
     let mut start = at;
-    while start > past && at - start < 2 && b"=!<>:+?~*|^".contains(&text[start - 1]) {
+    while start > past
+        && at - start < 2
+        && matches!(text[start - 1], b'=' | b'!' | b'<' | b'>' | b':' | b'+' | b'?' | b'~' | b'*' | b'|' | b'^')
+    {
         start -= 1;
     }
     let end = if matches!(next, Some(b'>' | b'~')) { at + 2 } else { at + 1 };

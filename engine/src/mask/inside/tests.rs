@@ -9,7 +9,8 @@ fn rule_of(key: &[u8]) -> Option<usize> {
     if key.len() < 3 {
         return None;
     }
-    let exact = ["password", "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "jsessionid", "pin"];
+    let exact =
+        ["password", "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "jsessionid", "pin"];
     if let Some(rule) = exact.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(key)) {
         return Some(rule);
     }
@@ -187,10 +188,7 @@ fn parameters_of_urls_are_found() {
         ("[x](https://h/?a=1&token=abc).", "[x](https://h/?a=1&token=#)."),
         ("grant_type=x&password=a+b%20c&user=bob", "grant_type=x&password=#&user=bob"),
         ("?password=x&amp;user=bob", "?password=#&amp;user=bob"),
-        (
-            "/?redirect=%2Flogin%3Fpassword%3Dhunter2%26x%3D1&y=2",
-            "/?redirect=%2Flogin%3Fpassword%3D#%26x%3D1&y=2",
-        ),
+        ("/?redirect=%2Flogin%3Fpassword%3Dhunter2%26x%3D1&y=2", "/?redirect=%2Flogin%3Fpassword%3D#%26x%3D1&y=2"),
         ("/?r=%252F%253Fpassword%253Dx%2526a%253D1&y", "/?r=%252F%253Fpassword%253D#%2526a%253D1&y"),
         ("/?pass%77ord=x&y=1", "/?pass%77ord=#&y=1"),
         ("/?a=%20password=x", "/?a=%20password=#"),
@@ -213,10 +211,7 @@ fn headers_are_masked_to_the_end_of_their_line() {
         ("Set-Cookie: a=b; Path=/; HttpOnly", "Set-Cookie: #"),
         ("X-Api-Key: abc\nHost: h", "X-Api-Key: #\nHost: h"),
         ("curl -H 'Authorization: Bearer abc' -H 'A: b' u", "curl -H 'Authorization: #' -H 'A: b' u"),
-        (
-            r#"curl -H 'Authorization: Digest username="M x", realm="y"' u"#,
-            "curl -H 'Authorization: #' u",
-        ),
+        (r#"curl -H 'Authorization: Digest username="M x", realm="y"' u"#, "curl -H 'Authorization: #' u"),
         (r#"curl -H "X-Api-Key: abc" u"#, r##"curl -H "X-Api-Key: #" u"##),
         (r#"Proxy-Authorization: Digest username="M", response="y""#, "Proxy-Authorization: #"),
         ("{Authorization=[Bearer x], Accept=[*/*]}", "{Authorization=#, Accept=[*/*]}"),

@@ -8,7 +8,7 @@ use memchr::{memchr_iter, memmem};
 use std::ops::Range;
 
 /// How far brackets inside a bare value and the tag of a `$tag$` string are looked for.
-const MAX_AHEAD: usize = 256;
+const MAX_AHEAD: usize = 128;
 
 pub(super) struct Value {
     /// Without quotes.
@@ -121,11 +121,9 @@ pub(super) fn dollar_quoted(text: &[u8], from: usize) -> Option<Value> {
     let start = from + fence.len();
     let ahead = if tag == 0 { text.len() } else { text.len().min(start + MAX_AHEAD) };
     match memmem::find(&text[start..ahead], fence) {
-        Some(length) => Some(Value {
-            content: start..start + length,
-            end: start + length + fence.len(),
-            unterminated: false,
-        }),
+        Some(length) => {
+            Some(Value { content: start..start + length, end: start + length + fence.len(), unterminated: false })
+        }
         None if tag == 0 => Some(Value { content: start..text.len(), end: text.len(), unterminated: true }),
         None => None,
     }
@@ -187,7 +185,11 @@ pub(super) fn bare_end(text: &[u8], from: usize, kind: Kind) -> usize {
             return token_end(text, credentials, kind).max(end);
         }
     }
-    if kind == Kind::Url { end } else { connection_string_end(text, end, kind).unwrap_or(end) }
+    if kind == Kind::Url {
+        end
+    } else {
+        connection_string_end(text, end, kind).unwrap_or(end)
+    }
 }
 
 fn token_end(text: &[u8], from: usize, kind: Kind) -> usize {
@@ -214,7 +216,9 @@ fn token_end(text: &[u8], from: usize, kind: Kind) -> usize {
                 unbalanced_until = ahead;
                 false
             }
-            b')' | b']' | b'}' => is_end(next) || next.is_some_and(|&byte| !is_word(Some(&byte)) && byte.is_ascii_punctuation()),
+            b')' | b']' | b'}' => {
+                is_end(next) || next.is_some_and(|&byte| !is_word(Some(&byte)) && byte.is_ascii_punctuation())
+            }
             b'"' | b'\'' | b'`' => !is_word(next),
             b'<' => next == Some(&b'/') || is_tag(text, at),
             b'>' => url || !is_word(next),
@@ -291,5 +295,9 @@ fn connection_string_end(text: &[u8], word_end: usize, kind: Kind) -> Option<usi
     if is_prose {
         return None;
     }
-    if text.len() - word_end <= MAX_AHEAD { last_ends(text.len()) } else { None }
+    if text.len() - word_end <= MAX_AHEAD {
+        last_ends(text.len())
+    } else {
+        None
+    }
 }

@@ -1,7 +1,7 @@
 //! The key on the left of a sign.
 
 use super::bytes::{backslashes_before, is_name, is_quote, trim_blanks};
-use memchr::memrchr;
+use memchr::{memchr, memrchr};
 use std::ops::Range;
 
 /// Nobody names a secret in more words. Of a longer key, the last segment is looked at.
@@ -23,6 +23,9 @@ pub(super) fn before(text: &[u8], floor: usize, end: usize, colons: bool) -> Opt
     let &last = text[floor..end].last()?;
     if is_quote(last) {
         return quoted(text, floor, end - 1);
+    }
+    if last == b')' {
+        return argument(text, floor, end - 1);
     }
     if !(is_name(last) || last == b']') {
         return None;
@@ -69,6 +72,19 @@ pub(super) fn before(text: &[u8], floor: usize, end: usize, colons: bool) -> Opt
     let slash = if segments { memrchr(b'/', &text[start..end]) } else { None };
     let own_start = slash.map_or(start, |slash| start + slash + 1);
     (start + lead < end).then(|| Key { start: own_start, name: start + lead..end, quote: None, segments })
+}
+
+/// The first argument of the call that ends at `close`: `LOWER(password) = 'x'`.
+fn argument(text: &[u8], floor: usize, close: usize) -> Option<Key> {
+    let floor = floor.max(close.saturating_sub(MAX_KEY));
+    let open = floor + memrchr(b'(', &text[floor..close])?;
+    let end = memchr(b',', &text[open..close]).map_or(close, |comma| open + comma);
+    let is_call = is_name(*text[..open].last()?) && text[open + 1..end].last() != Some(&b')');
+    if is_call {
+        before(text, open + 1, end, false)
+    } else {
+        None
+    }
 }
 
 #[inline]

@@ -119,7 +119,7 @@ fn keyword(word: &[u8]) -> Option<Keyword> {
     }
 }
 
-fn word_before(text: &[u8], floor: usize, end: usize) -> Range<usize> {
+pub(super) fn word_before(text: &[u8], floor: usize, end: usize) -> Range<usize> {
     let floor = floor.max(end.saturating_sub(MAX_NAME));
     let is_part = |byte: &&u8| is_name(**byte) || **byte == b'.';
     let start = end - text[floor..end].iter().rev().take_while(is_part).count();

@@ -87,6 +87,10 @@ fn values_of_pairs_are_found() {
         ("secrets=[a, b] c=d", "secrets=# c=d"),
         ("secrets={a: [b], c: 'd}'} e", "secrets=# e"),
         ("password=[x]y z", "password=# z"),
+        ("password='abc'def x", "password='# x"),
+        (r#"password = "a" + "b"; c"#, r##"password = "#"; c"##),
+        ("password=<hunter2> x", "password=#> x"),
+        (r#"{"token": 'y', 'a': 'b'}"#, r##"{"token": '#', 'a': 'b'}"##),
         ("password=$2b$12$abc/d user=x", "password=# user=x"),
         ("password=$argon2id$v=19$m=65536,t=3,p=4$c2Fs$aGFz user=x", "password=# user=x"),
         ("token=Bearer abc x=1", "token=# x=1"),
@@ -197,6 +201,7 @@ fn parameters_of_urls_are_found() {
             "/?q=%7B%22password%22%3A%20%22a%20b%22%2C%22c%22%3A1%7D&d=1",
             "/?q=%7B%22password%22%3A%20%22#%22%2C%22c%22%3A1%7D&d=1",
         ),
+        ("/?authorization=Bearer%20a&cookie=b&x=1", "/?authorization=#&cookie=#&x=1"),
         ("https://bob@h/?a=1 token=x", "https://bob@h/?a=1 token=#"),
     ]);
 }
@@ -249,6 +254,13 @@ fn literals_of_statements_are_found() {
         ("password = $$a 'b'$$ AND", "password = $$#$$ AND"),
         ("password = $t$a$$b$t$ AND", "password = $t$#$t$ AND"),
         ("pin = 1234 AND a = 1", "pin = # AND a = 1"),
+        ("SET password = 'a' || 'b' WHERE", "SET password = '#' WHERE"),
+        ("WHERE LOWER(t.password) = 'x' AND", "WHERE LOWER(t.password) = '#' AND"),
+        ("WHERE COALESCE(password, '') LIKE 'x'", "WHERE COALESCE(password, '') LIKE '#'"),
+        (
+            "INSERT INTO t (a, password) OVERRIDING SYSTEM VALUE VALUES (1, 'x')",
+            "INSERT INTO t (a, password) OVERRIDING SYSTEM VALUE VALUES (1, '#')",
+        ),
         ("SET password = MD5('x') WHERE", "SET password = # WHERE"),
         ("SET password = ?, token = $1 WHERE", "SET password = ?, token = $1 WHERE"),
         ("CREATE USER bob IDENTIFIED BY 'x' b", "CREATE USER bob IDENTIFIED BY '#' b"),

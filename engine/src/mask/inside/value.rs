@@ -49,10 +49,30 @@ pub(super) enum Kind {
 /// The value that begins at `from`, blanks aside.
 pub(super) fn at(text: &[u8], from: usize, kind: Kind) -> Value {
     let from = skip_blanks(text, from);
-    quoted(text, from)
+    joined(text, from)
         .or_else(|| dollar_quoted(text, from))
         .or_else(|| bracketed(text, from))
         .unwrap_or_else(|| Value::bare(from..bare_end(text, from, kind)))
+}
+
+/// A string in quotes, with those that are joined to it (`'a' || 'b'`, `"a" + "b"`) and a word that follows it at once
+/// (`'a'b` of a shell).
+fn joined(text: &[u8], from: usize) -> Option<Value> {
+    let mut value = quoted(text, from)?;
+    while !value.unterminated {
+        let sign = skip_blanks(text, value.end);
+        let next = match text[sign..] {
+            [b'|', b'|', ..] => skip_blanks(text, sign + 2),
+            [b'+' | b'.', ..] => skip_blanks(text, sign + 1),
+            _ => break,
+        };
+        let Some(more) = quoted(text, next) else { break };
+        value = Value { content: value.content.start..more.content.end, ..more };
+    }
+    if is_word(text.get(value.end)) {
+        value = Value::bare(value.content.start..token_end(text, value.end, Kind::Plain));
+    }
+    Some(value)
 }
 
 /// A string in quotes, perhaps behind backslashes and a prefix of its language (`b'x'`, `N'x'`).
@@ -220,7 +240,7 @@ fn token_end(text: &[u8], from: usize, kind: Kind) -> usize {
                 is_end(next) || next.is_some_and(|&byte| !is_word(Some(&byte)) && byte.is_ascii_punctuation())
             }
             b'"' | b'\'' | b'`' => !is_word(next),
-            b'<' => next == Some(&b'/') || is_tag(text, at),
+            b'<' => next == Some(&b'/') || at > from && is_tag(text, at),
             b'>' => url || !is_word(next),
             b'\\' => {
                 let behind = at + backslashes_at(text, at);

@@ -9,12 +9,7 @@ const PROBE: usize = 16;
 /// At most 64 KiB are decoded of a token.
 const MAX_DECODED: usize = 64 << 10;
 
-pub(super) fn find(
-    text: &[u8],
-    layers: Layers,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-    found: &mut Vec<Member>,
-) {
+pub(super) fn find(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
     // Every token of that length has a byte at one of these places.
     let mut past = 0;
     let mut at = MIN_TOKEN - 1;

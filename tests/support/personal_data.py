@@ -141,6 +141,8 @@ def mod_97(iban: str) -> int:
 def iban(text: str) -> list[Span]:
     spans: list[Span] = []
     for country, length in IBAN_LENGTHS.items():
+        if country not in text and country.lower() not in text:
+            continue
         rest = length - 4
         whole, last = divmod(rest, 4)
         groups = rf"(?: [A-Z0-9]{{4}}){{{whole}}}" + (rf" [A-Z0-9]{{{last}}}" if last else "")

@@ -1,4 +1,4 @@
-"""The engine's detectors beside an oracle in plain Python, on 100,000 generated strings; and what they must leave alone.
+"""The engine's detectors beside an oracle in plain Python, on 100,000 generated strings; what they must leave alone.
 
 A detector takes part as soon as the configuration knows its name.
 """

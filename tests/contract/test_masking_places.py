@@ -1,4 +1,4 @@
-"""Masking reaches every text of the schema: something is planted in each place in turn, and looked for in all that leaves."""
+"""Masking reaches every text of the schema: something is planted in each place, and looked for in all that leaves."""
 
 import asyncio
 import base64

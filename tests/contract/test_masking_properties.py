@@ -1,4 +1,4 @@
-"""Masking whatever a text is wrapped in: the secret goes, all else stays, a second time changes nothing, and in linear time."""
+"""Masking whatever wraps a text: the secret goes, all else stays, a second time changes nothing, in linear time."""
 
 import base64
 import json
@@ -210,11 +210,12 @@ def test_nesting_hides_nothing_and_the_output_is_otlp(
 SIZE = 1 << 20
 SLOWDOWN = 30
 _HOSTILE = (
-    "@", "a@", "a@b.", "%40", "%25", "%", "7", "4 ", "4111-", "{", "[", '{"', '"', "\\", '\\"', '{"a":', '{"password":', '"password":"',
-    '{\\"password\\":[', "a=", "password=", "secret ", "secret=Aa1", "::", "0:", "a:b:", "1.", "10.0.0.", "+1 ", "(415) ", "eyJ",
-    "eyJhbGciOiJI.", "Bearer ", "Basic ", "Digest ", "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "-----END ", "aws secret ", "awsaws",
-    "AKIA", "A", "Aa0/", "xoxb-", "sig=", "?sv=&sig=%2B", "AccountKey=", "x://", "x://u:", "u:p@", "x%3A%2F%2Fu%3A", "DE89", "DE89 3704 ",
-    "passport ", "\u00fc", "\U0001f642", "\x00", "\n", "&", "a&b=", "'",
+    "@", "a@", "a@b.", "%40", "%25", "%", "7", "4 ", "4111-", "{", "[", '{"', '"', "\\", '\\"', '{"a":',
+    '{"password":', '"password":"', '{\\"password\\":[', "a=", "password=", "secret ", "secret=Aa1", "::", "0:",
+    "a:b:", "1.", "10.0.0.", "+1 ", "(415) ", "eyJ", "eyJhbGciOiJI.", "Bearer ", "Basic ", "Digest ",
+    "-----BEGIN PRIVATE KEY-----", "-----BEGIN ", "-----END ", "aws secret ", "awsaws", "AKIA", "A", "Aa0/",
+    "xoxb-", "sig=", "?sv=&sig=%2B", "AccountKey=", "x://", "x://u:", "u:p@", "x%3A%2F%2Fu%3A", "DE89",
+    "DE89 3704 ", "passport ", "\u00fc", "\U0001f642", "\x00", "\n", "&", "a&b=", "'",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Every place of OTLP's requests where text can stand, from the descriptors, and requests with something planted there."""
+"""Every place of OTLP's requests where text can stand, by their descriptors; requests with something planted there."""
 
 import time
 from collections.abc import Iterator

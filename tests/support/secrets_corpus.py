@@ -11,7 +11,7 @@ from random import Random
 from urllib.parse import quote
 
 from tests.support.detectors import DETECTORS
-from tests.support.personal_data import IBAN_LENGTHS, PASSPORT_FORMS, luhn, mod_97
+from tests.support.personal_data import IBAN_LENGTHS, luhn, mod_97
 
 DIGITS, HEX, UPPER = string.digits, "0123456789abcdef", string.ascii_uppercase
 ALNUM = string.ascii_letters + string.digits
@@ -65,7 +65,7 @@ def an_iban(random: Random) -> str:
 
 
 def a_us_ssn(random: Random) -> str:
-    area = random.choice([number for number in (1, 78, 123, 219, 665, 667, 899)])
+    area = random.choice([1, 78, 123, 219, 665, 667, 899])
     separator = random.choice("--- ")
     known = ["078-05-1120", "219-09-9999"]
     made = f"{area:03}{separator}{random.randrange(1, 100):02}{separator}{random.randrange(1, 10_000):04}"
@@ -163,7 +163,8 @@ def an_aws_key(random: Random) -> str:
 
 def a_gcp_key(random: Random) -> str:
     return random.choice([
-        "AI" + "za" + mixed(random, URL64, 35), "ya" + "29." + mixed(random, URL64, 40), "GOC" + "SPX-" + mixed(random, URL64, 28),
+        "AI" + "za" + mixed(random, URL64, 35), "ya" + "29." + mixed(random, URL64, 40),
+        "GOC" + "SPX-" + mixed(random, URL64, 28),
     ])  # fmt: skip
 
 
@@ -212,20 +213,28 @@ def a_url_password(random: Random) -> str:
 
 
 def a_passport(random: Random) -> str:
-    number = random.choice([
-        chars(random, DIGITS, 9), "C" + chars(random, DIGITS, 8), chars(random, DIGITS, 2) + chars(random, UPPER, 2) + chars(random, DIGITS, 5),
-        chars(random, UPPER, 3) + chars(random, DIGITS, 6), chars(random, UPPER, 2) + chars(random, DIGITS, 7),
-    ])  # fmt: skip
-    assert PASSPORT_FORMS
-    return (
-        random.choice(["passport ", "Passport No. ", "passport_number=", "Reisepass: ", "pasaporte ", "passaporto n. "])
-        + number
+    def number(digits: int) -> str:
+        return chars(random, DIGITS, digits)
+
+    def letters(count: int) -> str:
+        return chars(random, UPPER, count)
+
+    forms = [
+        number(9),
+        "C" + number(8),
+        number(2) + letters(2) + number(5),
+        letters(3) + number(6),
+        letters(2) + number(7),
+    ]
+    word = random.choice(
+        ["passport ", "Passport No. ", "passport_number=", "Reisepass: ", "pasaporte ", "passaporto n. "]
     )
+    return word + random.choice(forms)
 
 
 def a_secret_token(random: Random) -> str:
-    word = random.choice(["password", "client_secret", "api_key", "apikey", "access_key", "pwd", "auth_token", "DB_PASSWORD",
-                          "api-key", "passphrase", "secretKey", "credential"])  # fmt: skip
+    word = random.choice(["password", "client_secret", "api_key", "apikey", "access_key", "pwd", "auth_token",
+                          "DB_PASSWORD", "api-key", "passphrase", "secretKey", "credential"])  # fmt: skip
     return word + random.choice(["=", ": ", " = ", " is "]) + mixed(random, ALNUM, random.choice([16, 24, 32, 48]))
 
 
@@ -267,7 +276,8 @@ _FRAMES = (
     '{"m":"{\\"k\\":\\"{}\\"}"}', "level=info msg=done value={} took=3ms", 'k="{}" n=1', "GET /p?x={}&y=1 HTTP",
     "/p?x=%20{}", "X-Header: {}", "SELECT * FROM t WHERE a = '{}' AND b = 1",
     "java.lang.IllegalStateException: {}\n\tat com.acme.A.b(A.java:12)", "line\n{}\nnext", "line\\n{}\\nnext", "a\\t{}",
-    "größe {} straße", "卡 {} 号", "卡{}号", "🙂{}🙂", "é{}é", "{} at the start", "at the end {}", "{}, {}", "\t{}\t", "«{}»",
+    "größe {} straße", "卡 {} 号", "卡{}号", "🙂{}🙂", "é{}é", "{} at the start", "at the end {}",
+    "{}, {}", "\t{}\t", "«{}»",
     "x={};y=2", "`{}`", "a|{}|b", "x%3D{}%26y",
 )  # fmt: skip
 

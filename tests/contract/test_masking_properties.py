@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from gateway._engine import Engine
-from tests.support.detectors import DEFAULT
+from tests.support.detectors import DEFAULT, REPLACEMENTS
 from tests.support.masking import configured, mask_logs, masked_bodies, masking_engine
 from tests.support.secrets_corpus import ALNUM, BASE32, a_jwt, an_iban, chars, mixed
 
@@ -115,7 +115,7 @@ def check_masked(secret: str, encoding: Encoding, before: str, after: str, maske
         assert masked.startswith(before + front)
         assert masked.endswith(back + after)
         rest = masked.removeprefix(before + front).removesuffix(back + after)
-        assert len(rest) <= len("[credit_card]"), "no more than the secret is replaced"
+        assert len(rest) <= max(map(len, REPLACEMENTS.values())), "no more than the secret is replaced"
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
@@ -159,6 +159,36 @@ def test_the_value_of_a_sensitive_member_goes_whatever_it_holds(
     assert "ter9" not in masked
     json.loads(masked[size and len(word_filler(size)) :])
     assert masked_bodies(engine, [masked]) == [masked]
+
+
+ESCAPED = {
+    "the sign": r'{"a":"jane\u0040customer.example.com"}',
+    "the sign, percent-encoded twice": "/p?a=jane%2540customer.example.com",
+    "letters": json.dumps({"a": "jürgen@bücher.example"}),
+    "letters, in a string": json.dumps({"m": json.dumps({"a": "jürgen@bücher.example"})}),
+    "a digit of a card": r'{"a":"411111111111111\u0031"}',
+    "the dot, percent-encoded": "/p?a=jane%40example%2Ecom",
+    "blanks of a card, percent-encoded": "/p?a=4111%201111%201111%201111",
+    "blanks of a card as +": "/p?a=4111+1111+1111+1111",
+}
+
+
+@pytest.mark.parametrize("text", ESCAPED.values(), ids=ESCAPED)
+def test_escapes_within_a_secret_hide_nothing(redacting: Engine, text: str) -> None:
+    (masked,) = masked_bodies(redacting, [text])
+    assert masked != text
+    assert masked_bodies(redacting, [masked]) == [masked]
+
+
+@pytest.mark.parametrize(
+    "document", ['{"n":%s}', '{"n": %s , "m":1}', "[%s]", '{"n":[1,%s,2]}', '{"m":"{\\"n\\":%s}"}', "%s"]
+)
+def test_json_whose_bare_number_is_masked_is_still_json(engine: Engine, document: str) -> None:
+    text = document % SECRETS["credit_card"]
+    (masked,) = masked_bodies(engine, [text])
+    assert SECRETS["credit_card"] not in masked
+    if document != "%s":
+        json.loads(masked)
 
 
 # --- Nesting --------------------------------------------------------------------------------------------------------

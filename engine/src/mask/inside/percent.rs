@@ -4,7 +4,7 @@ use super::{members, Layers, Member};
 use memchr::memchr_iter;
 
 /// The byte that an escape stands for, if one begins at `at`.
-pub(super) fn escaped_byte(text: &[u8], at: usize) -> Option<u8> {
+pub(in crate::mask) fn escaped_byte(text: &[u8], at: usize) -> Option<u8> {
     match text.get(at..at + 3)? {
         &[b'%', high, low] => Some(hexadecimal(high)? << 4 | hexadecimal(low)?),
         _ => None,

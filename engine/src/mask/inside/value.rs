@@ -4,6 +4,7 @@ use super::bytes::{
     backslashes_at, backslashes_before, begins_pair, is_blank, is_quote, is_word, line_break_end, skip_blanks,
 };
 use super::headers;
+use crate::mask::action::is_replacement;
 use memchr::{memchr_iter, memmem};
 use std::ops::Range;
 
@@ -27,9 +28,7 @@ impl Value {
     pub(super) fn is_secret(&self, text: &[u8]) -> bool {
         match &text[self.content.clone()] {
             [] | b"?" | b"%s" => false,
-            [b'[', word @ .., b']'] => {
-                word.is_empty() || !word.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
-            }
+            word if is_replacement(word) => false,
             [b'$', digits @ ..] => digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit),
             _ => true,
         }

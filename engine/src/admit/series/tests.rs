@@ -122,10 +122,16 @@ pub(super) fn hold(
     input: &ExportMetricsServiceRequest,
 ) -> Outcome {
     let bytes = input.encode_to_vec();
+    let (encoder, mut gate, mut payload) = (RemoteWriteEncoder::default(), budget.gate(quota, now), Vec::new());
+    let encoded = encoder.encode_through(&mut gate, &bytes, TENANT, rules, &mut payload).unwrap();
+    let held = gate.close();
     let mut edits = EditList::default();
-    let names = RemoteWriteEncoder::default();
-    let held = enforce(budget, quota, &names, rules, TENANT, now, &bytes, &mut edits).unwrap();
-    let left = ExportMetricsServiceRequest::decode(edits.apply(&bytes).as_ref()).unwrap();
+    held.take_out(&bytes, &mut edits).unwrap();
+    let left = edits.apply(&bytes);
+    let mut plain = Vec::new();
+    assert_eq!(encoder.encode(&left, TENANT, rules, &mut plain).unwrap(), encoded);
+    assert_eq!(plain, payload, "what is left is what was written");
+    let left = ExportMetricsServiceRequest::decode(left.as_ref()).unwrap();
     let overflow = budget.emit(&held.grown, TENANT, now, |samples| samples.to_vec());
     Outcome { left, overflow: ExportMetricsServiceRequest::decode(overflow.as_slice()).unwrap(), held }
 }

@@ -91,7 +91,7 @@ pub fn restore(bytes: &[u8], now: Now) -> Result<(String, ActiveState), String> 
 }
 
 /// Of bytes that nobody forges but a disk may damage.
-fn checksum(content: &[u8]) -> u64 {
+pub(super) fn checksum(content: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new_with_key(&[0; 16]);
     hasher.write(content);
     hasher.finish()

@@ -314,6 +314,17 @@ fn damaged_state_is_refused_not_believed() {
 }
 
 #[test]
+fn a_state_of_the_first_version_is_refused_by_name() {
+    let state = ActiveState::default();
+    state.update(0, Some(&QUOTA), None);
+    let bytes = dump(TENANT, &state, true).unwrap();
+    let mut former = bytes[..bytes.len() - 8].to_vec();
+    former[8] = 1;
+    former.extend(state::checksum(&former).to_le_bytes());
+    assert_eq!(restore(&former, now(2)).err().unwrap(), "its version is 1; this gateway reads 2");
+}
+
+#[test]
 fn a_reload_changes_limits_and_forgets_nothing_until_there_is_no_limit() {
     let state = ActiveState::default();
     state.update(0, Some(&QUOTA), None);

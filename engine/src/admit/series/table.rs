@@ -118,7 +118,7 @@ impl ActiveTable {
     fn is_known(&self, fingerprint: Fingerprint, weight: u32, window: Window) -> bool {
         let mut shard = self.shard(fingerprint);
         shard.lookups = shard.lookups.wrapping_add(1);
-        if shard.lookups % LOOKUPS_A_SWEEP == 0 {
+        if shard.lookups.is_multiple_of(LOOKUPS_A_SWEEP) {
             self.release(shard.sweep(window, SWEEP_ON_LOOKUP));
         }
         match shard.find(fingerprint) {

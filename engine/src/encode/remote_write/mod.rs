@@ -8,6 +8,7 @@ pub mod gate;
 mod labels;
 pub(crate) mod names;
 mod points;
+mod time_series;
 
 use gate::{Gate, Metric, Open};
 use labels::{Extra, PointLabels, ResourceLabels};
@@ -187,7 +188,7 @@ impl<'a> Resource<'a> {
         let mut labels = PointLabels::new(&identifying, tenant, rules);
         labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
-        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
+        if time_series::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
             encoded.items += 1;
         }
         Ok(())

@@ -91,7 +91,7 @@ async def test_every_destination_gets_what_is_within_the_budget_and_nothing_else
     sink = Sink()
     await sink.start()
     config = base_config(tmp_path)
-    # Series are counted while the payload of `prometheus` is written; `promoting` and `disk` come after it, `early` before.
+    # Series are counted while the payload of `prometheus` is written; the other destinations come before and after it.
     remote_write = {"type": "remote_write", "url": f"{sink.http_url}/api/v1/write"}
     config["destinations"] |= {
         "early": {"type": "file", "path": str(tmp_path / "early" / "{tenant}.jsonl")},

@@ -62,8 +62,25 @@ fn request(e_mail: &str) -> Vec<u8> {
 }
 
 const DEFAULT_DETECTORS: [&str; 19] = [
-    "email", "credit_card", "iban", "us_ssn", "phone", "ipv4", "ipv6", "mac", "jwt", "authorization", "private_key",
-    "aws_key", "gcp_key", "azure_key", "github_token", "slack_token", "stripe_key", "url_password", "secret_token",
+    "email",
+    "credit_card",
+    "iban",
+    "us_ssn",
+    "phone",
+    "ipv4",
+    "ipv6",
+    "mac",
+    "jwt",
+    "authorization",
+    "private_key",
+    "aws_key",
+    "gcp_key",
+    "azure_key",
+    "github_token",
+    "slack_token",
+    "stripe_key",
+    "url_password",
+    "secret_token",
 ];
 
 fn masker(detectors: &[&str]) -> Masker {

@@ -17,12 +17,12 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
-use crate::mask::PseudonymKeys;
 use crate::admit::inflight::Inflight;
 use crate::admit::volume::Periods;
 use crate::batch::Batches;
 use crate::generation::{Generation, TenantStates};
 use crate::identify::tokens::Tokens;
+use crate::mask::PseudonymKeys;
 use handshake::HandshakeFailures;
 use stats::RequestStats;
 use tls::TlsContext;

@@ -50,7 +50,9 @@ pub(super) fn whole_bare_value(text: &[u8], range: Range<usize>) -> (Range<usize
     let end = range.end + text[range.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
     let quoted = match (text[..start].trim_ascii_end().last(), text[end..].trim_ascii_start().first()) {
         (Some(b':'), None | Some(b',' | b'}')) => backslashes_of_key(text, start),
-        (Some(b'[' | b','), Some(b',' | b']')) if begins_as_json(text) => Some(backslashes_of_last_quote(&text[..start])),
+        (Some(b'[' | b','), Some(b',' | b']')) if begins_as_json(text) => {
+            Some(backslashes_of_last_quote(&text[..start]))
+        }
         _ => None,
     };
     if quoted.is_some() {

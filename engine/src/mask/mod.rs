@@ -7,6 +7,7 @@
 //! the schema does not know are removed as well.
 
 mod action;
+mod any_literal;
 mod detectors;
 mod encodings;
 mod inside;
@@ -347,9 +348,15 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         }
         match value {
             Plain::Text(text) => {
+                if self.clean.holds(text) {
+                    return true;
+                }
                 let census = Census::of(text);
-                census.is_ascii()
-                    && (verdict.allowed || !self.masker.searcher.may_match(&census) || self.clean.holds(text))
+                let passes = census.is_ascii() && (verdict.allowed || !self.masker.searcher.may_match(&census));
+                if passes && !verdict.allowed {
+                    self.clean.remember(text);
+                }
+                passes
             }
             Plain::Number(number) => verdict.allowed || self.matching_finder(number).is_none(),
         }
@@ -366,7 +373,8 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         content.clear();
         // An earlier rule that matches exactly the whole value comes first.
         let whole = 0..text.len();
-        let earlier = self.masker.first_finder_rule < rule && matches!(any, AnyValue::String(_)) && self.search(&text).is_ok();
+        let earlier =
+            self.masker.first_finder_rule < rule && matches!(any, AnyValue::String(_)) && self.search(&text).is_ok();
         let earlier = earlier.then(|| self.findings.first()).flatten();
         let earlier = earlier.filter(|finding| finding.range == whole && finding.rule < rule && finding.exact).cloned();
         let (rule, by) = earlier.map_or((rule, FoundBy::Key), |finding| (finding.rule, finding.by));
@@ -410,7 +418,9 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         if self.findings.is_empty() {
             match is_key {
                 true => self.keys.remember_clean(text),
-                false => self.clean.remember(text),
+                // Bytes need not be text, which `passes` has to be sure of.
+                false if std::str::from_utf8(text).is_ok() => self.clean.remember(text),
+                false => {}
             }
             return;
         }

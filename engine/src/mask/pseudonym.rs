@@ -95,7 +95,9 @@ impl PseudonymKey {
     pub(super) fn put_other_address(&self, value: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(address) = address(value) else { return false };
         let other = match address {
-            IpAddr::V4(address) => IpAddr::V4(((self.other_bits(u128::from(address.to_bits()) << 96, 32) >> 96) as u32).into()),
+            IpAddr::V4(address) => {
+                IpAddr::V4(((self.other_bits(u128::from(address.to_bits()) << 96, 32) >> 96) as u32).into())
+            }
             IpAddr::V6(address) => IpAddr::V6(self.other_bits(address.to_bits(), 128).into()),
         };
         // Writing to a vector cannot fail.
@@ -138,7 +140,9 @@ fn normalised(value: &[u8], form: Form) -> Cow<'_, [u8]> {
         }
         Form::Digits => value.iter().copied().filter(u8::is_ascii_digit).collect(),
         Form::Code => value.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_uppercase).collect(),
-        Form::Address => address(value).map_or(Cow::Borrowed(value), |address| Cow::Owned(address.to_string().into_bytes())),
+        Form::Address => {
+            address(value).map_or(Cow::Borrowed(value), |address| Cow::Owned(address.to_string().into_bytes()))
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::action::is_replacement;
+use super::any_literal::AnyLiteral;
 use super::detectors::{self, class, Census, Form, Needs, Passports, Report};
 use super::keys::KeyPatterns;
 use super::literals::Literals;
@@ -30,7 +30,7 @@ pub(super) struct Finding {
     pub(super) by: FoundBy,
     /// Put the replacement between JSON quotes, each behind this many backslashes: it stands for a JSON number, list or map.
     pub(super) quoted: Option<usize>,
-    /// The range is what `by` found, not more.
+    /// The range is what `by` found, not more, and not in an encoding.
     pub(super) exact: bool,
 }
 
@@ -89,7 +89,9 @@ impl Finder {
         match &self.kind {
             Kind::Detector(entry) => (entry.find)(text, report),
             Kind::Passports(passports) => passports.find(text, report),
-            Kind::Regex(regex) => regex.find_iter(text).filter(|found| !found.is_empty()).for_each(|found| report(found.range())),
+            Kind::Regex(regex) => {
+                regex.find_iter(text).filter(|found| !found.is_empty()).for_each(|found| report(found.range()))
+            }
             Kind::Literals(literals) => literals.find(text, report),
         }
     }
@@ -113,9 +115,9 @@ pub(super) struct Searcher {
     /// Indices of the finders that look at numbers.
     number_finders: Vec<usize>,
     prefilter: Prefilter,
-    /// Finders that need one of their literals to occur, and all those literals.
-    need_literals: u64,
-    literals: Option<AhoCorasick>,
+    /// Finders that need one of their literals to occur, and the literals of all of them: of those that look at nearly every
+    /// text, and of the others.
+    literals: [(u64, Option<AnyLiteral>); 2],
 }
 
 impl Searcher {
@@ -145,7 +147,12 @@ impl Searcher {
                 }
                 Find::Passports(countries) => {
                     let passports = Passports::compile(countries).map_err(|error| wrong("passports", &error))?;
-                    add("passport", detectors::PASSPORT_FORM, detectors::PASSPORT_REPLACEMENT.to_vec(), Kind::Passports(passports));
+                    add(
+                        "passport",
+                        detectors::PASSPORT_FORM,
+                        detectors::PASSPORT_REPLACEMENT.to_vec(),
+                        Kind::Passports(passports),
+                    );
                 }
                 Find::Regex(pattern) => {
                     let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
@@ -153,28 +160,36 @@ impl Searcher {
                     add(&rule.name, Form::Text, own_word(), Kind::Regex(regex));
                 }
                 Find::Literals { values, ignore_case } => {
-                    let literals = Literals::compile(values, *ignore_case).map_err(|error| wrong("literals", &error))?;
+                    let literals =
+                        Literals::compile(values, *ignore_case).map_err(|error| wrong("literals", &error))?;
                     add(&rule.name, Form::Text, own_word(), Kind::Literals(literals));
                 }
             }
         }
         if finders.len() > MAX_FINDERS {
-            return Err(format!("rules: {} detectors, regexes and lists together are more than {MAX_FINDERS}", finders.len()));
+            return Err(format!(
+                "rules: {} detectors, regexes and lists together are more than {MAX_FINDERS}",
+                finders.len()
+            ));
         }
         let needs: Vec<Needs> = finders.iter().map(Finder::needs).collect();
-        let with_literals = |(index, needs): (usize, &Needs)| u64::from(!needs.literals.is_empty()) << index;
+        let literals_of = |broad: bool| {
+            let among = |needs: &Needs| !needs.literals.is_empty() && broad == looks_at_nearly_every_text(needs);
+            let finders =
+                needs.iter().enumerate().filter(|(_, needs)| among(needs)).fold(0, |all, (at, _)| all | 1 << at);
+            let literals: Vec<&str> =
+                needs.iter().filter(|needs| among(needs)).flat_map(|needs| needs.literals).copied().collect();
+            AnyLiteral::compile(&literals).map(|any| (finders, any))
+        };
         let number_finders = finders.iter().enumerate().filter(|(_, finder)| match &finder.kind {
             Kind::Detector(entry) => entry.is_match_number.is_some(),
             Kind::Passports(_) | Kind::Regex(_) | Kind::Literals(_) => false,
         });
-        let literals: Vec<&str> = needs.iter().flat_map(|needs| needs.literals.iter().copied()).collect();
-        let searcher = AhoCorasick::builder().ascii_case_insensitive(true).build(&literals);
         Ok(Searcher {
             keys,
             number_finders: number_finders.map(|(index, _)| index).collect(),
             prefilter: Prefilter::new(&needs),
-            need_literals: needs.iter().enumerate().map(with_literals).fold(0, |all, bit| all | bit),
-            literals: if literals.is_empty() { None } else { Some(searcher.map_err(|error| error.to_string())?) },
+            literals: [literals_of(true)?, literals_of(false)?],
             finders,
         })
     }
@@ -228,18 +243,23 @@ impl Searcher {
             }
             inside::find(text, &rule_of, &mut |member| report(member, None));
         }
-        let mut report = |index: usize, range: Range<usize>| {
+        // What stands in an encoding is no value that an action could work on.
+        let mut report = |index: usize, range: Range<usize>, is_plain: bool| {
             let (range, quoted) = json::whole_bare_value(text, range);
             let rule = self.finders[index].rule;
-            findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact: true });
+            findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact: is_plain });
         };
-        self.find_values(text, &census, &goes_on, &mut report)?;
+        self.find_values(text, &census, &goes_on, &mut |index, range| report(index, range, true))?;
         if census.has(ESCAPES) {
             let mut decoded = encodings::decode(text);
             for _ in 0..MAX_LAYERS {
                 let Some(layer) = &decoded else { break };
                 let census = Census::of(&layer.bytes);
-                self.find_values(&layer.bytes, &census, &goes_on, &mut |index, range| report(index, layer.source_of(&range)))?;
+                self.find_values(&layer.bytes, &census, &goes_on, &mut |index, range| {
+                    let source = layer.source_of(&range);
+                    let is_plain = source.len() == range.len();
+                    report(index, source, is_plain);
+                })?;
                 decoded = encodings::decode(&layer.bytes).map(|inner| inner.from_within(layer));
             }
         }
@@ -247,7 +267,8 @@ impl Searcher {
             let mut complete = Ok(());
             inside::base64_texts(text, &mut |token, decoded| {
                 let census = Census::of(decoded);
-                let found = self.find_values(decoded, &census, &goes_on, &mut |index, _| report(index, token.clone()));
+                let found =
+                    self.find_values(decoded, &census, &goes_on, &mut |index, _| report(index, token.clone(), false));
                 complete = complete.and(found);
             });
             complete?;
@@ -267,8 +288,10 @@ impl Searcher {
         report: &mut dyn FnMut(usize, Range<usize>),
     ) -> Result<(), ()> {
         let mut candidates = self.prefilter.candidates(census);
-        if candidates & self.need_literals != 0 && !self.literals.as_ref().is_some_and(|known| known.is_match(text)) {
-            candidates &= !self.need_literals;
+        for (finders, any) in &self.literals {
+            if candidates & finders != 0 && !any.as_ref().is_some_and(|any| any.occurs_in(text)) {
+                candidates &= !finders;
+            }
         }
         while candidates != 0 {
             if !goes_on() {
@@ -280,6 +303,11 @@ impl Searcher {
         }
         Ok(())
     }
+}
+
+/// The literals of such finders are searched for apart from the others, so that the search for them is quick.
+fn looks_at_nearly_every_text(needs: &Needs) -> bool {
+    needs.all_of == 0 && (needs.any_of == 0 || needs.any_of & class::SPACE != 0)
 }
 
 /// What stands in texts with escapes.

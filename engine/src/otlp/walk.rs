@@ -502,7 +502,8 @@ const KEY_STRINDEX: u32 = 3;
 
 /// Validates a value that will be replaced as a whole.
 fn check_any_value<'a>(inner: Reader<'a>, field: &Field<'a>, depth: usize) -> Result<(), Malformed> {
-    let mut nobody = Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default(), items: 0 };
+    let mut nobody =
+        Walk { visitor: &mut Nobody, edits: &mut EditList::default(), extent: Extent::default(), items: 0 };
     nobody.any_value(inner, field, At { place: Place::AttributeValue, key: None }, depth)
 }
 

@@ -2,7 +2,7 @@
 //! client secrets of Entra ID, which have `7Q~` or `8Q~` at a fixed place.
 
 use super::borders::{ends_free, ends_with_ignoring_case, is_word, report_at, run_end, run_start, starts_free};
-use super::{Entry, Form, Needs, Report};
+use super::{class, Entry, Form, Needs, Report};
 use memchr::{memchr2_iter, memmem};
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "azure_key",
     needs: Needs {
         all_of: 0,
-        any_of: 0,
+        any_of: class::EQUALS | class::UPPER,
         digits: 0,
         length: 37,
         literals: &["accountkey=", "sharedaccesskey=", "sharedsecretkey=", "sig=", "7q~", "8q~"],

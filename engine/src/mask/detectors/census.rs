@@ -97,7 +97,8 @@ impl Count {
         for lane in 0..LANES {
             let byte = chunk[lane];
             let is = |wanted: u8, class: u8| if byte == wanted { class } else { 0 };
-            let within = |first: u8, last: u8, class: u8| if byte.wrapping_sub(first) <= last - first { class } else { 0 };
+            let within =
+                |first: u8, last: u8, class: u8| if byte.wrapping_sub(first) <= last - first { class } else { 0 };
             self.lower[lane] |= is(b'@', low(class::AT))
                 | is(b'%', low(class::PERCENT))
                 | is(b'"', low(class::QUOTE))

@@ -5,6 +5,7 @@
 //! of a decimal; its groups have at least three digits, the first four, unless equal groups make up all there is. Where
 //! several readings of a row of groups are valid they are all covered.
 
+use super::borders::next_digit;
 use super::{Entry, Form, Needs, Report};
 use std::ops::Range;
 
@@ -24,8 +25,7 @@ const MAX_DIGITS: usize = 19;
 fn find(text: &[u8], found: Report<'_>) {
     let mut last: Option<Range<usize>> = None;
     let mut position = 0;
-    while let Some(offset) = text[position..].iter().position(u8::is_ascii_digit) {
-        let group = position + offset;
+    while let Some(group) = next_digit(text, position) {
         let run = run_of_digits(text, group);
         position = group + run;
         if run < MIN_DIGITS && !row_goes_on(text, position) {

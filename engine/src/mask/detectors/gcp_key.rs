@@ -1,12 +1,18 @@
 //! Keys of Google Cloud: API keys (`AIza…`), OAuth access tokens (`ya29.…`) and client secrets (`GOCSPX-…`).
 
 use super::borders::{ends_free, is_word, report_at, run_end, starts_free};
-use super::{Entry, Form, Needs, Report};
+use super::{class, Entry, Form, Needs, Report};
 use memchr::memchr3_iter;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gcp_key",
-    needs: Needs { all_of: 0, any_of: 0, digits: 0, length: 25, literals: &["aiza", "ya29.", "gocspx-"] },
+    needs: Needs {
+        all_of: 0,
+        any_of: class::UPPER | class::DOT,
+        digits: 0,
+        length: 25,
+        literals: &["aiza", "ya29.", "gocspx-"],
+    },
     find,
     is_match_number: None,
     replacement: b"[gcp_key]",

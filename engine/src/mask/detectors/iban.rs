@@ -1,7 +1,7 @@
 //! International bank account numbers (ISO 13616): country, two check digits, and as many characters as the country has;
 //! the check of ISO 7064 (mod 97 is 1). In one run, upper or lower case, or in upper-case groups of four parted by spaces.
 
-use super::borders::{ends_free, starts_free};
+use super::borders::{ends_free, next_digit, run_end, starts_free};
 use super::{class, Entry, Form, Needs, Report};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -37,9 +37,9 @@ const COUNTRIES: [(&[u8; 2], u8); 88] = [
 /// From each pair of check digits to both sides, no further than the longest number: linear.
 fn find(text: &[u8], found: Report<'_>) {
     let mut position = 2;
-    while let Some(offset) = text.get(position..).and_then(|rest| rest.iter().position(u8::is_ascii_digit)) {
-        let check_digits = position + offset;
-        position = check_digits + 1;
+    while let Some(check_digits) = next_digit(text, position) {
+        // A run of digits has its country in front of it, if anywhere.
+        position = run_end(text, check_digits, |byte| byte.is_ascii_digit());
         if let Some(end) = iban_end(text, check_digits - 2) {
             found(check_digits - 2..end);
             position = end + 2;

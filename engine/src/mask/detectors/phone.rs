@@ -4,7 +4,7 @@
 //! Telemetry is full of digits, so in doubt a number is none: bare digits never are; without a `+` the groups must be
 //! parted and be all of a row; what follows a letter, a digit or the sign of a longer row is part of that.
 
-use super::borders::{behind_escape, ends_free, run_end, run_start, starts_free};
+use super::borders::{behind_escape, ends_free, next_digit, run_end, run_start, starts_free};
 use super::{class, Entry, Form, Needs, Report};
 use std::ops::Range;
 
@@ -32,8 +32,7 @@ const MOST_GROUPS: usize = 9;
 fn find(text: &[u8], found: Report<'_>) {
     let mut position = 0;
     let mut done = 0;
-    while let Some(offset) = text[position..].iter().position(u8::is_ascii_digit) {
-        let run = position + offset;
+    while let Some(run) = next_digit(text, position) {
         let run_end = run_end(text, run, |byte| byte.is_ascii_digit());
         let group = behind_escape(text, run);
         match number(text, group, run_end).filter(|range| range.start >= done) {
@@ -63,8 +62,17 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     }
     let parenthesis = text[..group].ends_with(b"(") && text.get(end) == Some(&b')');
     let start = if parenthesis { group - 1 } else { group };
+    // Most groups of digits are alone, or not the first of their row: told before the row is read.
+    let is_parted = match text[end..] {
+        [b' ' | b'-' | b'.', b'0'..=b'9' | b'(', ..] => true,
+        [b'(' | b')', b'0'..=b'9' | b' ' | b'-', ..] => true,
+        _ => false,
+    };
+    if !is_parted || !is_free_before(text, start) {
+        return None;
+    }
     let row = Row::read(text, group);
-    if row.count < 2 || !is_free_before(text, start) || row.is_continued(text) {
+    if row.count < 2 || row.is_continued(text) {
         return None;
     }
     let end = match row.groups() {

@@ -1,7 +1,7 @@
 //! Tokens of Slack (`xoxb-…` and its kin, `xapp-…`), and what is secret in the URL of a webhook.
 
 use super::borders::{report_at, run_end, starts_free};
-use super::{Entry, Form, Needs, Report};
+use super::{class, Entry, Form, Needs, Report};
 use memchr::memchr2_iter;
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "slack_token",
     needs: Needs {
         all_of: 0,
-        any_of: 0,
+        any_of: class::HYPHEN | class::SLASH,
         digits: 0,
         length: 25,
         literals: &[

@@ -12,7 +12,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "url_password",
     needs: Needs {
         all_of: 0,
-        any_of: class::AT | class::PERCENT,
+        any_of: class::COLON | class::PERCENT,
         digits: 0,
         length: 7,
         literals: &["://", "%3a%2f%2f"],

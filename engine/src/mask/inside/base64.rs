@@ -57,12 +57,22 @@ fn is_text(digits: &[u8]) -> bool {
     bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r'))
 }
 
+#[inline]
 fn is_digit(byte: u8) -> bool {
-    digit(byte).is_some()
+    const DIGITS: [bool; 256] = {
+        let mut digits = [false; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            digits[byte] = digit(byte as u8).is_some();
+            byte += 1;
+        }
+        digits
+    };
+    DIGITS[usize::from(byte)]
 }
 
 /// Of both alphabets.
-fn digit(byte: u8) -> Option<u8> {
+const fn digit(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
         b'a'..=b'z' => Some(byte - b'a' + 26),

@@ -147,7 +147,10 @@ fn values_of_sensitive_keys_go_whole_at_any_depth() {
 #[test]
 fn masked_values_are_counted_by_what_found_them() {
     let body = r#"a@b.co c@d.org 4111111111111111 {"password":"e@f.com"}"#;
-    assert_eq!(mask_body(text(body), MaskAction::Redact).1, MaskCounts { values: vec![1, 2, 1], ..MaskCounts::default() });
+    assert_eq!(
+        mask_body(text(body), MaskAction::Redact).1,
+        MaskCounts { values: vec![1, 2, 1], ..MaskCounts::default() }
+    );
 }
 
 #[test]

@@ -49,9 +49,14 @@ mod tests {
     fn a_path_leads_to_the_field_at_an_offset() {
         let value = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.into())) });
         let attribute = |text| KeyValue { key: "k".into(), value: value(text), ..KeyValue::default() };
-        let record = LogRecord { body: value("body"), attributes: vec![attribute("one"), attribute("two")], ..Default::default() };
+        let record = LogRecord {
+            body: value("body"),
+            attributes: vec![attribute("one"), attribute("two")],
+            ..Default::default()
+        };
         let scope_logs = vec![ScopeLogs { log_records: vec![LogRecord::default(), record], ..Default::default() }];
-        let request = ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..Default::default() }] };
+        let request =
+            ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..Default::default() }] };
         let bytes = request.encode_to_vec();
         for (text, expected) in [("body", "body.stringValue"), ("two", "attributes[1].value.stringValue")] {
             let offset = memchr::memmem::find(&bytes, text.as_bytes()).unwrap();

@@ -94,27 +94,33 @@ static SCOPE: Schema = Schema::new(&[
 ]);
 
 static TRACES: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_SPANS))]);
-static RESOURCE_SPANS: Schema =
-    Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_SPANS)), (3, SCHEMA_URL)]);
-static SCOPE_SPANS: Schema = Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&SPAN)), (3, SCHEMA_URL)]);
-static SPAN: Schema = Schema::of_unit(Unit::Item, &[
-    (1, TRACE_ID),
-    (2, SPAN_ID),
-    (3, Kind::Text(Place::TraceState)),
-    (4, OPTIONAL_SPAN_ID),
-    (5, Kind::Text(Place::SpanName)),
-    (6, Kind::Varint),
-    (7, Kind::Fixed64),
-    (8, Kind::Fixed64),
-    (9, Kind::KeyValue),
-    (10, Kind::Varint),
-    (11, Kind::Message(&EVENT)),
-    (12, Kind::Varint),
-    (13, Kind::Message(&LINK)),
-    (14, Kind::Varint),
-    (15, Kind::Message(&STATUS)),
-    (16, Kind::Fixed32),
-]);
+static RESOURCE_SPANS: Schema = Schema::of_unit(
+    Unit::Resource,
+    &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_SPANS)), (3, SCHEMA_URL)],
+);
+static SCOPE_SPANS: Schema =
+    Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&SPAN)), (3, SCHEMA_URL)]);
+static SPAN: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (1, TRACE_ID),
+        (2, SPAN_ID),
+        (3, Kind::Text(Place::TraceState)),
+        (4, OPTIONAL_SPAN_ID),
+        (5, Kind::Text(Place::SpanName)),
+        (6, Kind::Varint),
+        (7, Kind::Fixed64),
+        (8, Kind::Fixed64),
+        (9, Kind::KeyValue),
+        (10, Kind::Varint),
+        (11, Kind::Message(&EVENT)),
+        (12, Kind::Varint),
+        (13, Kind::Message(&LINK)),
+        (14, Kind::Varint),
+        (15, Kind::Message(&STATUS)),
+        (16, Kind::Fixed32),
+    ],
+);
 static EVENT: Schema =
     Schema::new(&[(1, Kind::Fixed64), (2, Kind::Text(Place::EventName)), (3, Kind::KeyValue), (4, Kind::Varint)]);
 static LINK: Schema = Schema::new(&[
@@ -132,89 +138,110 @@ static RESOURCE_LOGS: Schema =
     Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_LOGS)), (3, SCHEMA_URL)]);
 static SCOPE_LOGS: Schema =
     Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&LOG_RECORD)), (3, SCHEMA_URL)]);
-static LOG_RECORD: Schema = Schema::of_unit(Unit::Item, &[
-    (1, Kind::Fixed64),
-    (2, Kind::Varint),
-    (3, Kind::Text(Place::SeverityText)),
-    (5, Kind::AnyValue(Place::LogBody)),
-    (6, Kind::KeyValue),
-    (7, Kind::Varint),
-    (8, Kind::Fixed32),
-    (9, OPTIONAL_TRACE_ID),
-    (10, OPTIONAL_SPAN_ID),
-    (11, Kind::Fixed64),
-    (12, Kind::Text(Place::EventName)),
-]);
+static LOG_RECORD: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (1, Kind::Fixed64),
+        (2, Kind::Varint),
+        (3, Kind::Text(Place::SeverityText)),
+        (5, Kind::AnyValue(Place::LogBody)),
+        (6, Kind::KeyValue),
+        (7, Kind::Varint),
+        (8, Kind::Fixed32),
+        (9, OPTIONAL_TRACE_ID),
+        (10, OPTIONAL_SPAN_ID),
+        (11, Kind::Fixed64),
+        (12, Kind::Text(Place::EventName)),
+    ],
+);
 
 static METRICS: Schema = Schema::new(&[(1, Kind::Message(&RESOURCE_METRICS))]);
-static RESOURCE_METRICS: Schema =
-    Schema::of_unit(Unit::Resource, &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_METRICS)), (3, SCHEMA_URL)]);
-static SCOPE_METRICS: Schema = Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
-static METRIC: Schema = Schema::of_unit(Unit::Metric, &[
-    (1, Kind::Text(Place::MetricName)),
-    (2, Kind::Text(Place::MetricDescription)),
-    (3, Kind::Text(Place::MetricUnit)),
-    (5, Kind::Message(&GAUGE)),
-    (7, Kind::Message(&SUM)),
-    (9, Kind::Message(&HISTOGRAM)),
-    (10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
-    (11, Kind::Message(&SUMMARY)),
-    (12, Kind::KeyValue),
-]);
+static RESOURCE_METRICS: Schema = Schema::of_unit(
+    Unit::Resource,
+    &[(1, Kind::Message(&RESOURCE)), (2, Kind::Message(&SCOPE_METRICS)), (3, SCHEMA_URL)],
+);
+static SCOPE_METRICS: Schema =
+    Schema::of_unit(Unit::Scope, &[(1, Kind::Message(&SCOPE)), (2, Kind::Message(&METRIC)), (3, SCHEMA_URL)]);
+static METRIC: Schema = Schema::of_unit(
+    Unit::Metric,
+    &[
+        (1, Kind::Text(Place::MetricName)),
+        (2, Kind::Text(Place::MetricDescription)),
+        (3, Kind::Text(Place::MetricUnit)),
+        (5, Kind::Message(&GAUGE)),
+        (7, Kind::Message(&SUM)),
+        (9, Kind::Message(&HISTOGRAM)),
+        (10, Kind::Message(&EXPONENTIAL_HISTOGRAM)),
+        (11, Kind::Message(&SUMMARY)),
+        (12, Kind::KeyValue),
+    ],
+);
 static GAUGE: Schema = Schema::new(&[(1, Kind::Message(&NUMBER_POINT))]);
 static SUM: Schema = Schema::new(&[(1, Kind::Message(&NUMBER_POINT)), (2, Kind::Varint), (3, Kind::Varint)]);
 static HISTOGRAM: Schema = Schema::new(&[(1, Kind::Message(&HISTOGRAM_POINT)), (2, Kind::Varint)]);
 static EXPONENTIAL_HISTOGRAM: Schema =
     Schema::new(&[(1, Kind::Message(&EXPONENTIAL_HISTOGRAM_POINT)), (2, Kind::Varint)]);
 static SUMMARY: Schema = Schema::new(&[(1, Kind::Message(&SUMMARY_POINT))]);
-static NUMBER_POINT: Schema = Schema::of_unit(Unit::Item, &[
-    (2, Kind::Fixed64),
-    (3, Kind::Fixed64),
-    (4, Kind::Fixed64),
-    (5, Kind::Message(&EXEMPLAR)),
-    (6, Kind::Fixed64),
-    (7, Kind::KeyValue),
-    (8, Kind::Varint),
-]);
-static HISTOGRAM_POINT: Schema = Schema::of_unit(Unit::Item, &[
-    (2, Kind::Fixed64),
-    (3, Kind::Fixed64),
-    (4, Kind::Fixed64),
-    (5, Kind::Fixed64),
-    (6, Kind::Fixed64s),
-    (7, Kind::Fixed64s),
-    (8, Kind::Message(&EXEMPLAR)),
-    (9, Kind::KeyValue),
-    (10, Kind::Varint),
-    (11, Kind::Fixed64),
-    (12, Kind::Fixed64),
-]);
-static EXPONENTIAL_HISTOGRAM_POINT: Schema = Schema::of_unit(Unit::Item, &[
-    (1, Kind::KeyValue),
-    (2, Kind::Fixed64),
-    (3, Kind::Fixed64),
-    (4, Kind::Fixed64),
-    (5, Kind::Fixed64),
-    (6, Kind::Varint),
-    (7, Kind::Fixed64),
-    (8, Kind::Message(&BUCKETS)),
-    (9, Kind::Message(&BUCKETS)),
-    (10, Kind::Varint),
-    (11, Kind::Message(&EXEMPLAR)),
-    (12, Kind::Fixed64),
-    (13, Kind::Fixed64),
-    (14, Kind::Fixed64),
-]);
+static NUMBER_POINT: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (2, Kind::Fixed64),
+        (3, Kind::Fixed64),
+        (4, Kind::Fixed64),
+        (5, Kind::Message(&EXEMPLAR)),
+        (6, Kind::Fixed64),
+        (7, Kind::KeyValue),
+        (8, Kind::Varint),
+    ],
+);
+static HISTOGRAM_POINT: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (2, Kind::Fixed64),
+        (3, Kind::Fixed64),
+        (4, Kind::Fixed64),
+        (5, Kind::Fixed64),
+        (6, Kind::Fixed64s),
+        (7, Kind::Fixed64s),
+        (8, Kind::Message(&EXEMPLAR)),
+        (9, Kind::KeyValue),
+        (10, Kind::Varint),
+        (11, Kind::Fixed64),
+        (12, Kind::Fixed64),
+    ],
+);
+static EXPONENTIAL_HISTOGRAM_POINT: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (1, Kind::KeyValue),
+        (2, Kind::Fixed64),
+        (3, Kind::Fixed64),
+        (4, Kind::Fixed64),
+        (5, Kind::Fixed64),
+        (6, Kind::Varint),
+        (7, Kind::Fixed64),
+        (8, Kind::Message(&BUCKETS)),
+        (9, Kind::Message(&BUCKETS)),
+        (10, Kind::Varint),
+        (11, Kind::Message(&EXEMPLAR)),
+        (12, Kind::Fixed64),
+        (13, Kind::Fixed64),
+        (14, Kind::Fixed64),
+    ],
+);
 static BUCKETS: Schema = Schema::new(&[(1, Kind::Varint), (2, Kind::Varints)]);
-static SUMMARY_POINT: Schema = Schema::of_unit(Unit::Item, &[
-    (2, Kind::Fixed64),
-    (3, Kind::Fixed64),
-    (4, Kind::Fixed64),
-    (5, Kind::Fixed64),
-    (6, Kind::Message(&QUANTILE)),
-    (7, Kind::KeyValue),
-    (8, Kind::Varint),
-]);
+static SUMMARY_POINT: Schema = Schema::of_unit(
+    Unit::Item,
+    &[
+        (2, Kind::Fixed64),
+        (3, Kind::Fixed64),
+        (4, Kind::Fixed64),
+        (5, Kind::Fixed64),
+        (6, Kind::Message(&QUANTILE)),
+        (7, Kind::KeyValue),
+        (8, Kind::Varint),
+    ],
+);
 static QUANTILE: Schema = Schema::new(&[(1, Kind::Fixed64), (2, Kind::Fixed64)]);
 static EXEMPLAR: Schema = Schema::new(&[
     (2, Kind::Fixed64),

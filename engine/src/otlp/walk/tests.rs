@@ -226,7 +226,8 @@ fn only_what_does_not_pass_is_looked_at_closely() {
     let mut notes = Notes::default();
     walk(Signal::Logs, &log, &mut notes, &mut EditList::default()).unwrap();
     let key = "AttributeKey pass=pass";
-    let closely = ["item", key, "AttributeValue pass=stop", key, "AttributeValue Int(8)", "AttributeValue Int(9)", key, key];
+    let closely =
+        ["item", key, "AttributeValue pass=stop", key, "AttributeValue Int(8)", "AttributeValue Int(9)", key, key];
     assert_eq!(notes.0, closely);
 }
 

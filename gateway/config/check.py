@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded, load
+from gateway.config.masking_check import check_masking
 from gateway.config.models import (
     Config,
     FileDestination,
@@ -58,6 +59,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _settings(loaded, ("defaults",), config.defaults)
     for tenant_id, tenant in config.tenants.items():
         yield from _settings(loaded, ("tenants", tenant_id), tenant)
+    yield from check_masking(loaded)
     yield from _keys(loaded)
 
 

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from gateway.config.base import Model
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
-from gateway.config.names import Address, AttributePattern, TenantId, Url
+from gateway.config.masking import Mask
+from gateway.config.names import Address, TenantId, Url
 from gateway.config.pseudonyms import PseudonymKeySource, VaultConfig
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.config.quotas import Quotas
@@ -269,19 +270,6 @@ class Batch(Model):
     max_bytes: Annotated[ByteSize, Field(ge=1024, le=64 << 20)] = 4 << 20
     max_items: Annotated[int, Field(ge=1)] = 8192
     max_age: Annotated[Seconds, Field(ge=0.001, le=60)] = 0.2
-
-
-class Mask(Model):
-    """What must not leave. Any one of the keys given turns masking on."""
-
-    enabled: bool = True
-    keys: tuple[AttributePattern, ...] | None = None
-    """Attribute keys whose whole value is masked, without regard to case; `*` matches any characters. By default the
-    usual names of secrets."""
-    detectors: tuple[Literal["email", "credit_card"], ...] | None = None
-    """What is looked for in every string; all by default."""
-    action: Literal["redact", "remove"] | None = None
-    """`redact` leaves a word such as [email] behind, `remove` nothing."""
 
 
 class RelabelRule(Model):

@@ -1,9 +1,11 @@
 """Configuration to policy table: all that the engine decides by, in one versioned piece (`engine/src/policy.rs`)."""
 
+from functools import cache
 from typing import Any, assert_never
 
 import orjson
 
+from gateway.config.masking import Mask
 from gateway.config.models import (
     Config,
     Destination,
@@ -12,6 +14,7 @@ from gateway.config.models import (
     OtlpDestination,
     RemoteWriteDestination,
 )
+from gateway.config.word_list import read_words
 from gateway.policy.identity import compile_api_key, compile_provider, compile_tokens
 from gateway.policy.inheritance import Effective, effective
 from gateway.policy.masking import compile_mask
@@ -21,14 +24,23 @@ from gateway.types import Signal
 
 
 def compile_table(config: Config, generation: int) -> bytes:
-    """The table as JSON. `config` has passed `check`: its routes name destinations that exist."""
+    """The table as JSON. `config` has passed `check`: its routes name destinations that exist.
+
+    Raises ValueError if a file of words to mask cannot be read.
+    """
     destinations = {name: index for index, name in enumerate(config.destinations)}
-    policies: dict[bytes, int] = {}
+    words = cache(read_words)
+    indices: dict[tuple[bytes, Mask | None], int] = {}
+    policies: list[dict[str, Any]] = []
     tenants = []
     for tenant_id, tenant in config.tenants.items():
-        # Tenants with equal settings share one policy: two thousand tenants compile their regexes once.
-        policy = orjson.dumps(_policy(effective(config, tenant), destinations))
-        index = policies.setdefault(policy, len(policies))
+        # Tenants with equal settings share one policy: two thousand tenants compile their regexes and words once.
+        settings = effective(config, tenant)
+        rest = orjson.dumps(_policy(settings, destinations, None))
+        index = indices.setdefault((rest, settings.mask), len(indices))
+        if index == len(policies):
+            mask = compile_mask(settings.mask, config.pseudonym_keys, words)
+            policies.append(_policy(settings, destinations, mask))
         keys = [compile_api_key(key) for key in tenant.api_keys]
         tenants.append({"id": tenant_id, "disabled": tenant.disabled, "api_keys": keys, "policy": index})
     return orjson.dumps(
@@ -45,13 +57,13 @@ def compile_table(config: Config, generation: int) -> bytes:
             "destinations": [
                 {"name": name, "encoding": _encoding(destination)} for name, destination in config.destinations.items()
             ],
-            "policies": [orjson.Fragment(policy) for policy in policies],
+            "policies": policies,
             "tenants": tenants,
         }
     )
 
 
-def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]:
+def _policy(settings: Effective, destinations: dict[str, int], mask: dict[str, Any] | None) -> dict[str, Any]:
     policy: dict[str, Any] = {"claims": settings.claims, "volume": compile_volume(settings.quotas)}
     for signal in Signal:
         routes = settings.routes.get(signal, ())
@@ -59,7 +71,7 @@ def _policy(settings: Effective, destinations: dict[str, int]) -> dict[str, Any]
         policy[signal.value] = {
             "routes": [destinations[name] for name in routes],
             "quota": compile_quota(settings.quotas, signal),
-            "mask": compile_mask(settings.mask),
+            "mask": mask,
             "relabel": compile_relabel(settings.relabel, signal),
             "sample": {"ratio": settings.trace_ratio} if sampled else None,
             "series": compile_series(settings.quotas.of(signal)),

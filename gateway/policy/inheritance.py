@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.config.models import Config, Mask, Relabel, Tenant
+from gateway.config.masking import Mask
+from gateway.config.models import Config, Relabel, Tenant
 from gateway.config.quotas import Quotas
 from gateway.types import Signal
 
@@ -25,7 +26,7 @@ def effective(config: Config, tenant: Tenant) -> Effective:
     defaults = config.defaults
     mask = tenant.mask or defaults.mask
     if tenant.mask is not None and defaults.mask is not None:
-        mask = defaults.mask.model_copy(update=tenant.mask.model_dump(exclude_unset=True))
+        mask = tenant.mask.over(defaults.mask)
     sampling = tenant.sample.traces or defaults.sample.traces
     return Effective(
         routes={**defaults.routes, **tenant.routes},

@@ -146,6 +146,18 @@ class Engine:
         naming the stage.
         """
 
+    def explain(self, tenant: str, signal: Literal["traces", "metrics", "logs"], request: bytes) -> bytes:
+        """The values that masking changes in one request, in order, as JSON (`engine/src/explain.rs: Explained`).
+
+        `request` is as for `trial`; a policy in a dry run is explained as if it were none. Raises ValueError.
+        """
+
+    def set_pseudonym_keys(self, keys: Sequence[tuple[str, str, int, bytearray]]) -> None:
+        """Use these keys, each a name, tenant, version and the key itself, in place of all there were.
+
+        Raises ValueError, and keeps the old ones, if one is too short.
+        """
+
     def flush(self) -> None:
         """Close every open batch now."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -49,9 +50,9 @@ def _walk(message: Message, path: str, content: Content) -> None:
                 content.values.append(Value(place, value))
 
 
-def _occurrences(field: FieldDescriptor, value: object, name: str) -> Iterator[tuple[str, object]]:
+def _occurrences(field: FieldDescriptor, value: Any, name: str) -> Iterator[tuple[str, Any]]:
     if field.is_repeated:
-        yield from ((f"{name}[{index}]", one) for index, one in enumerate(value))  # type: ignore[arg-type]
+        yield from ((f"{name}[{index}]", one) for index, one in enumerate(value))
     else:
         yield name, value
 
@@ -62,4 +63,4 @@ def _is_searched(field: FieldDescriptor) -> bool:
     if field.type == FieldDescriptor.TYPE_STRING:
         return True
     number = field.type in (FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_DOUBLE)
-    return number and field.containing_type.name == "AnyValue"
+    return number and field.containing_type is not None and field.containing_type.name == "AnyValue"

@@ -145,7 +145,7 @@ def test_the_command_shows_a_value_under_every_version(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG % (KEY_1.hex(), KEY_2.hex()))
     expected = [
-        f"h{version}:{hmac.new(derived(key, 'acme'), b'jane@example.org', hashlib.sha256).hexdigest()[:24]}  main"
+        f"h{version}:{hmac.new(derived(key, 'acme'), b'jane@example.org', 'sha256').hexdigest()[:24]}  main  email"
         for version, key in ((2, KEY_2), (1, KEY_1))
     ]
     code, out, err = show("-c", file, "--tenant", "acme", "jane@example.org")
@@ -191,4 +191,4 @@ async def test_asking_for_a_pseudonym_makes_no_key(tmp_path: Path) -> None:
         wrapped.write_text(json.dumps({"transit_key": "transit/keys/gateway", "tenants": {"acme": [entry]}}))
         expected = hmac.new(KEY_1, b"x", hashlib.sha256).hexdigest()[:24]
         found = await asyncio.to_thread(show, "-c", file, "--tenant", "acme", "x")
-        assert found == (0, f"h1:{expected}  t\n", "")
+        assert found == (0, f"h1:{expected}  t  text\n", "")

@@ -147,15 +147,20 @@ class Engine:
         """
 
     def explain(self, tenant: str, signal: Literal["traces", "metrics", "logs"], request: bytes) -> bytes:
-        """The values that masking changes in one request, in order, as JSON (`engine/src/explain.rs: Explained`).
+        """The values of one request that the tenant's policy masks, also in a dry run, as a JSON list in their order.
 
-        `request` is as for `trial`; a policy in a dry run is explained as if it were none. Raises ValueError.
+        Each is `{path, place, key, rule, rule_name, finder, action, before, after}`: `path` as OTLP/JSON names the
+        field, `key` the attribute's (null if there is none, or it is masked itself), `rule` an index, `finder` what
+        found it: `key`, a detector or the rule's name. `request` is an uncompressed protobuf Export*ServiceRequest;
+        nothing is counted or delivered. Raises ValueError for a request that is none, and for a tenant that there is
+        not or that may not send the signal.
         """
 
     def set_pseudonym_keys(self, keys: Sequence[tuple[str, str, int, bytearray]]) -> None:
-        """Use these keys, each a name, tenant, version and the key itself, in place of all there were.
+        """From now on these are all pseudonym keys: name, tenant, version, key. The newest version writes.
 
-        Raises ValueError, and keeps the old ones, if one is too short.
+        The bytes are copied, so that the caller can wipe them. Requests of a tenant whose policy needs a key that is
+        not among them are answered UNAVAILABLE. Raises ValueError for a key that is unfit; the old ones stay.
         """
 
     def flush(self) -> None:

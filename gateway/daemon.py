@@ -2,10 +2,8 @@
 
 import asyncio
 import signal
-import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +18,7 @@ from gateway import logs, systemd
 from gateway._engine import Engine, version
 from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
+from gateway.admin.masking import MaskingView
 from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
 from gateway.admin.tls import PortTls
 from gateway.audit.audit import Audit, AuditError
@@ -36,7 +35,12 @@ from gateway.identity.desk import TokenDesk
 from gateway.identity.oidc import OidcVerifier
 from gateway.policy.compiler import compile_table
 from gateway.policy.inheritance import effective
+from gateway.policy.masking import wanted_pseudonym_keys
 from gateway.policy.periods import Periods
+from gateway.pseudonyms.keys import TenantKey
+from gateway.pseudonyms.metrics import PseudonymKeyCollector
+from gateway.pseudonyms.pseudonym_keys import PseudonymKeys
+from gateway.sockets import Sockets, StartError
 from gateway.state import SeriesState
 from gateway.tls_files import TlsFiles, read, stamp_of
 from gateway.types import UsageError
@@ -46,16 +50,11 @@ from gateway.usage.usage import Sources, Usage
 log = structlog.get_logger(__name__)
 
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
-_BACKLOG = 1024
 # How often the audit trail and `api_keys_file` are looked at.
 _LOOK_INTERVAL_S = 2.0
 # What cannot change while the daemon runs.
 _FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
                "usage.path", "usage.interval", "log")  # fmt: skip
-
-
-class StartError(Exception):
-    """The daemon cannot start; the message says why and what to do. Nothing is listening."""
 
 
 def run(config: Config, config_path: Path) -> int:
@@ -103,6 +102,13 @@ class Daemon:
             self.verifier = OidcVerifier()
             self.desk = TokenDesk(self.engine, self.verifier, time.time, self.state.token_verdicts)
             self.witness = Watch(self.engine, self.audit)
+            self.pseudonym_keys = PseudonymKeys(
+                sources=self.config.pseudonym_keys,
+                vault=self.config.vault,
+                wanted=wanted_pseudonym_keys(self.config),
+                apply=self.take_pseudonym_keys,
+                log=log,
+            )
         except (StartError, QueueError, UsageError, AuditError) as error:
             log.error(str(error))
             return EXIT_CONFIG
@@ -121,6 +127,7 @@ class Daemon:
         await self.series.start()
         await self.delivery.start()
         await self.verifier.reconfigure(_issuers(self.config))
+        await self.pseudonym_keys.start()
         self.desk.open()
         try:
             self.listen(sockets)
@@ -141,6 +148,7 @@ class Daemon:
         self.look_at_engine()
         await self.desk.close()
         await self.verifier.close()
+        await self.pseudonym_keys.stop()
         await runner.cleanup()
         await self.usage.close()
         self.audit.stopped(self.stop_reason)
@@ -158,7 +166,12 @@ class Daemon:
         self.state.reload_success_at = time.time()
         self.state.reload_successful = True
 
-    def listen(self, sockets: "Sockets") -> None:
+    def take_pseudonym_keys(self, keys: Sequence[TenantKey]) -> None:
+        """The engine copies the keys; whoever gives them wipes them."""
+        self.engine.set_pseudonym_keys([(key.name, key.tenant, key.version, key.key) for key in keys])
+        self.audit.pseudonym_keys((key.name, key.tenant, key.version) for key in keys)
+
+    def listen(self, sockets: Sockets) -> None:
         if self.config.listen.tls is not None:
             tls = self.config.listen.tls
             files = TlsFiles("listen.tls", tls, partial(_use_tls, self.engine, tls), self.state.tls_reloads)
@@ -171,7 +184,7 @@ class Daemon:
         files.load()
         self.tls_files.append(files)
 
-    async def serve_admin(self, sockets: "Sockets") -> web.AppRunner:
+    async def serve_admin(self, sockets: Sockets) -> web.AppRunner:
         """Raises ValueError, with the key of the file that TLS cannot use."""
         tls = None
         if self.config.admin.tls is not None:
@@ -186,6 +199,8 @@ class Daemon:
             reload=self.reload,
             witness=self.audit,
             usage=self.usage,
+            masking=self.masking,
+            missing_keys=self.missing_pseudonym_keys,
             tls=tls,
         )
         runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
@@ -199,7 +214,7 @@ class Daemon:
             loop.add_signal_handler(number, self.on_stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn_reload())
 
-    def announce(self, sockets: "Sockets") -> None:
+    def announce(self, sockets: Sockets) -> None:
         log.info(
             "listening",
             grpc=sockets.grpc_address,
@@ -256,6 +271,15 @@ class Daemon:
             "queue": not self.delivery.queue_stats().full,
         }
 
+    def missing_pseudonym_keys(self) -> dict[str, int]:
+        """How many tenants are refused for want of each key."""
+        return {status.name: len(status.missing) for status in self.pseudonym_keys.status() if status.missing}
+
+    def masking(self) -> MaskingView:
+        masks = {tenant_id: effective(self.config, tenant).mask for tenant_id, tenant in self.config.tenants.items()}
+        dry_run = {tenant_id: mask.dry_run for tenant_id, mask in masks.items() if mask is not None}
+        return MaskingView(dry_run, orjson.loads(self.engine.snapshot())["intake"])
+
     def collectors(self, tenant: str | None) -> Sequence[Collector]:
         def queue() -> QueueView:
             stats = self.delivery.queue_stats()
@@ -265,7 +289,9 @@ class Daemon:
 
         ledger = GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
         usage = UsageCollector(self.usage.stats, tenant)
-        return (ledger, usage) if tenant is not None else (ledger, usage, AuditCollector(self.audit.stats))
+        if tenant is not None:
+            return ledger, usage
+        return ledger, usage, AuditCollector(self.audit.stats), PseudonymKeyCollector(self.pseudonym_keys.status)
 
     def spawn_reload(self) -> None:
         self.reload_task = asyncio.create_task(self.reload("SIGHUP"))
@@ -316,7 +342,15 @@ class Daemon:
         await self.delivery.reconfigure(config)
         await self.verifier.reconfigure(_issuers(config))
         self.series.reconfigure(config)
+        # Keys that the new policy needs are there before it is in force, and those of the old one until then.
+        wanted = wanted_pseudonym_keys(config)
+        await self.pseudonym_keys.reconfigure(
+            sources=config.pseudonym_keys,
+            vault=config.vault,
+            wanted=wanted | wanted_pseudonym_keys(self.config),
+        )
         self.apply(config)
+        self.pseudonym_keys.want(wanted)
         if config.identity != self.config.identity:
             # What a token means may be another thing now.
             self.engine.forget_tokens()
@@ -355,43 +389,6 @@ class Daemon:
                 break
         await self.series.finish()
         await self.delivery.drain(max(0.1, deadline - time.monotonic()))
-
-
-@dataclass
-class Sockets:
-    """The three ports, bound before anything else starts, so that a taken one stops the start."""
-
-    grpc: socket.socket
-    http: socket.socket
-    admin: socket.socket
-    grpc_address: str
-    http_address: str
-    admin_address: str
-
-    @classmethod
-    def bind(cls, config: Config) -> "Sockets":
-        """Raises StartError."""
-        grpc = _bind(config.listen.grpc, "listen.grpc")
-        http = _bind(config.listen.http, "listen.http")
-        admin = _bind(config.admin.address, "admin.address")
-        return cls(grpc, http, admin, _name(grpc), _name(http), _name(admin))
-
-
-def _bind(address: str, key: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        # create_server repeats the address in its own words.
-        reason = (error.strerror or str(error)).lower().partition(" (while attempting")[0]
-        raise StartError(f"cannot listen on {address} ({key}): {reason}") from None
-
-
-def _name(bound: socket.socket) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _engine(config: Config, *, threads: int) -> Engine:

@@ -1,7 +1,7 @@
 """The admin HTTP app: health and readiness for everybody, metrics and reload for those who may."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.registry import Collector
 
 from gateway.admin.auth import FailureLimiter, Gatekeeper, Viewer
+from gateway.admin.masking import MaskingView, masking_page
 from gateway.admin.metrics import DaemonState
 from gateway.admin.tls import PortTls
 from gateway.admin.usage import UsageSource, usage_page
@@ -50,6 +51,9 @@ class AdminApp:
     """Takes the name of who asks for it."""
     witness: Witness
     usage: UsageSource
+    masking: Callable[[], MaskingView]
+    missing_keys: Callable[[], Mapping[str, int]]
+    """Pseudonym keys that tenants wait for, and how many tenants."""
     tls: PortTls | None = None
     failures: FailureLimiter = field(default_factory=FailureLimiter)
 
@@ -60,6 +64,7 @@ class AdminApp:
         for path in ("/metrics", "/_metrics"):
             app.router.add_get(path, self.metrics)
         app.router.add_get("/-/usage", self.usage_of)
+        app.router.add_get("/-/masking", self.masking_of)
         for method in ("POST", "PUT"):
             app.router.add_route(method, "/-/reload", self.reload_now)
         return app
@@ -71,7 +76,8 @@ class AdminApp:
         """Ready means that requests are accepted, not that backends are up."""
         checks = self.checks()
         ready = all(checks.values())
-        body = orjson.dumps({"ready": ready, "checks": checks})
+        # Tenants that wait for a key are refused, all others are served. Who they are is not for everybody.
+        body = orjson.dumps({"ready": ready, "checks": checks, "missing_pseudonym_keys": self.missing_keys()})
         return web.Response(body=body, status=200 if ready else 503, content_type="application/json")
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -90,6 +96,9 @@ class AdminApp:
 
     async def usage_of(self, request: web.Request) -> web.Response:
         return await usage_page(request, await self._admit(request), self.usage)
+
+    async def masking_of(self, request: web.Request) -> web.Response:
+        return masking_page(request, await self._admit(request), self.masking())
 
     async def reload_now(self, request: web.Request) -> web.Response:
         viewer = await self._admit(request)

@@ -102,7 +102,7 @@ class GatewayCollector(Collector):
             ("gateway_received_items", "received", "Items (spans, points, log records) that came in"),
             ("gateway_received_bytes", "bytes", "Bytes of OTLP that came in, uncompressed"),
             ("gateway_admitted_bytes", "admitted_bytes", "Of those, what was within the tenant's quotas"),
-            ("gateway_filtered_items", "filtered", "Items of which relabelling left nothing"),
+            ("gateway_filtered_items", "filtered", "Items of which relabelling left nothing, or that masking drops"),
             ("gateway_sampled_out_items", "sampled_out", "Items that sampling left out"),
             ("gateway_accepted_items", "accepted", "Items that were answered OK and are kept"),
             ("gateway_tenant_claims", "tenant_claims", "Payloads that claimed another tenant"),
@@ -114,6 +114,8 @@ class GatewayCollector(Collector):
             ("gateway_rejected_items", "rejected", "reason", "Items that were refused"),
             ("gateway_rejected_requests", "rejected_requests", "reason", "Refused requests"),
             ("gateway_masked_values", "masked", "detector", "Values that masking changed"),
+            ("gateway_mask_dry_run_values", "mask_dry_run", "detector", "Values that masking would have changed"),
+            ("gateway_mask_failures", "mask_failures", "reason", "Texts whose masking did not come to their end"),
         )
         for name, key, label, help_text in by_key:
             family = CounterMetricFamily(name, help_text, labels=("tenant", "signal", label))

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -51,6 +51,7 @@ class Audit:
         self._keys = FirstSeen(float("inf"), most=100_000, max_keys=100_000, clock=clock)
         self._claims = FirstSeen(_HOUR_S, most=10_000, max_keys=10_000, clock=clock)
         self._verdicts = Changes("within")
+        self._pseudonym_keys: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def open(cls, config: AuditConfig | None, generation: Callable[[], int]) -> Self:
@@ -99,6 +100,19 @@ class Audit:
     def reload_refused(self, actor: str, problems: Sequence[str]) -> None:
         """`problems` as the operator was told: they name places and keys, never values that were substituted."""
         self._record(EventType.RELOAD_REFUSED, actor, {"problems": list(problems)})
+
+    def pseudonym_keys(self, keys: Iterable[tuple[str, str, int]]) -> None:
+        """All keys that there are now: name, tenant, version. A line for each that has a new version, or other tenants."""
+        versions: dict[str, dict[str, int]] = {}
+        for name, tenant, version in keys:
+            of_tenants = versions.setdefault(name, {})
+            of_tenants[tenant] = max(version, of_tenants.get(tenant, 0))
+        for name, of_tenants in versions.items():
+            state = (len(of_tenants), max(of_tenants.values()))
+            if self._pseudonym_keys.get(name) != state:
+                self._pseudonym_keys[name] = state
+                details = {"key": name, "tenants": state[0], "newest_version": state[1]}
+                self._record(EventType.PSEUDONYM_KEY, DAEMON, details)
 
     # The admin port.
 

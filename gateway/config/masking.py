@@ -125,7 +125,7 @@ class MaskRule(Model):
     def default_name(self) -> str:
         """What the rule is called if it has no name."""
         if self.kind == "detectors":
-            joined = "_".join(self.detectors or ())
+            joined = "_".join(dict.fromkeys(self.detectors or ()))
             return joined if len(joined) <= 40 and DEFAULT not in (self.detectors or ()) else "detectors"
         return self.kind
 

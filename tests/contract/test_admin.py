@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.admin import auth
 from gateway.admin.app import AdminApp
 from gateway.admin.auth import FailureLimiter, Gatekeeper
+from gateway.admin.masking import MaskingView
 from gateway.admin.metrics import DaemonState
 from gateway.audit.audit import Audit
 from gateway.config.models import Admin
@@ -249,6 +250,7 @@ METHODS = [
     ("POST", "/-/healthy", 405),
     ("GET", "/-/ready", 200),
     ("DELETE", "/-/ready", 405),
+    ("POST", "/-/masking", 405),
     ("POST", "/_metrics", 405),
     ("POST", "/metrics", 405),
     ("GET", "/-/reload", 405),
@@ -273,7 +275,8 @@ def test_every_path_takes_its_methods_only_and_is_never_cached(
 def test_health_and_readiness_are_for_everybody(guarded: Port) -> None:
     assert guarded.get("/-/healthy").text == "healthy\n"
     ready = json.loads(guarded.get("/-/ready").text)
-    assert ready == {"ready": True, "checks": {"listening": True, "policy": True, "queue": True}}
+    checks = {"listening": True, "policy": True, "queue": True}
+    assert ready == {"ready": True, "checks": checks, "missing_pseudonym_keys": {}}
 
 
 def test_reload_is_for_operators(guarded: Port) -> None:
@@ -373,8 +376,14 @@ async def test_readiness_names_the_part_that_is_not_ready() -> None:
         reload=reload,
         witness=Audit.open(None, lambda: 1),
         usage=await Usage.open(None, Sources(bytes, dict)),
+        masking=lambda: MaskingView({}, ()),
+        missing_keys=lambda: {"main": 2},
     )
     async with TestClient(TestServer(app.application())) as client:
         answer = await client.get("/-/ready")
         assert answer.status == 503
-        assert await answer.json() == {"ready": False, "checks": {"listening": True, "queue": False}}
+        assert await answer.json() == {
+            "ready": False,
+            "checks": {"listening": True, "queue": False},
+            "missing_pseudonym_keys": {"main": 2},
+        }

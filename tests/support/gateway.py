@@ -98,12 +98,13 @@ def base_config(folder: Path) -> dict[str, Any]:
 
 
 def accounted_config(folder: Path) -> dict[str, Any]:
-    """`base_config` with an audit trail and usage; the key is made if it is not there."""
+    """`base_config` with an audit trail, usage and a pseudonym key; the trail's key is made if it is not there."""
     key_file = folder / "audit.key"
     if not key_file.exists():
         generate(key_file)
     return {
         **base_config(folder),
+        "pseudonym_keys": {"main": {"versions": [{"version": 1, "key": "ab" * 32}]}},
         "audit": {"dir": str(folder / "audit"), "key_file": str(key_file)},
         "usage": {
             "path": str(folder / "usage.db"),

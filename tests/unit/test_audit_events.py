@@ -30,7 +30,8 @@ destinations:
   d: {type: file, path: /tmp/x}
   p: {type: remote_write, url: "http://prom:9090/hook/SECRET-C?token=SECRET-D", headers: {x-key: SECRET-E}}
   o: {type: otlp, endpoint: "http://jaeger:4317", bearer_token: SECRET-F}
-defaults: {routes: {traces: [d]}, mask: {keys: [a]}, quotas: {logs: {items_per_second: 5}}}
+defaults: {routes: {traces: [d]}, mask: {keys: [a], rules: [{name: r, words: [SECRET-W, bb]}]},
+  quotas: {logs: {items_per_second: 5}}}
 tenants: {acme: {api_keys: [{id: k1, sha256: %s}]}, routes: {}}
 """ % ("a" * 64)
 
@@ -58,6 +59,9 @@ CHANGED = [
     ("id: k1", "id: k2", [{"path": "tenants.acme.api_keys[k1]", "change": "removed"},
                           {"path": "tenants.acme.api_keys[k2]", "change": "added"}]),
     ("keys: [a]", "keys: [SECRET-G]", [{"path": "defaults.mask.keys[0]", "change": "changed"}]),
+    ("SECRET-W", "SECRET-G", [{"path": "defaults.mask.rules[r].words[0]", "change": "changed"}]),
+    ("words: [SECRET-W, bb]", "regex: SECRET-G.*", [{"path": "defaults.mask.rules[r].regex", "change": "added"},
+                                                    {"path": "defaults.mask.rules[r].words", "change": "removed"}]),
     ("tenants: {acme", "tenants: {globex: {disabled: true}, acme", [{"path": "tenants.globex", "change": "added"}]),
     ("traces: [d]", "traces: [d]", []),
 ]  # fmt: skip
@@ -109,6 +113,7 @@ def test_every_kind_of_event_has_its_line(recorded: Recorded) -> None:
     audit.key_first_used("acme", "k1")
     audit.quota_verdict("acme", Signal.LOGS, "items_per_second", "over")
     audit.tenant_claims("acme", Signal.TRACES, "overwrite")
+    audit.pseudonym_keys([("main", "acme", 1), ("main", "acme", 2)])
     audit.stopped("SIGTERM")
     found = [(line["event"], line["actor"], line["tenant"], line["generation"]) for line in recorded.lines()]
     assert found == [
@@ -121,7 +126,20 @@ def test_every_kind_of_event_has_its_line(recorded: Recorded) -> None:
         ("key_first_used", "key k1", "acme", 2),
         ("quota_verdict", "gateway", "acme", 2),
         ("tenant_claims", "tenant acme", "acme", 2),
+        ("pseudonym_key", "gateway", None, 2),
         ("stop", "SIGTERM", None, 2),
+    ]
+
+
+def test_pseudonym_keys_are_recorded_when_a_version_or_the_number_of_tenants_changes(recorded: Recorded) -> None:
+    in_use = [("main", "acme", 1), ("main", "globex", 1), ("other", "acme", 7)]
+    for keys in (in_use, in_use, [*in_use, ("main", "acme", 2)], in_use[1:]):
+        recorded.audit.pseudonym_keys(keys)
+    assert [line["details"] for line in recorded.lines()] == [
+        {"key": "main", "tenants": 2, "newest_version": 1},
+        {"key": "other", "tenants": 1, "newest_version": 7},
+        {"key": "main", "tenants": 2, "newest_version": 2},
+        {"key": "main", "tenants": 1, "newest_version": 1},
     ]
 
 

@@ -4,7 +4,6 @@ import hashlib
 from typing import Any
 
 import orjson
-import pytest
 
 from gateway.config.models import Config
 from gateway.daemon import try_policy
@@ -100,31 +99,6 @@ def test_a_rate_comes_with_its_own_burst_and_null_takes_a_limit_away() -> None:
 def test_a_bucket_holds_at_least_one_request() -> None:
     merged = policy({"quotas": {"logs": {"requests_per_second": 0.1}}})
     assert merged["logs"]["quota"]["requests"] == {"per_second": 0.1, "burst": 1}
-
-
-MASKS: list[tuple[Any, Any, Any]] = [
-    (None, None, None),
-    ({"detectors": ["email"]}, None, (None, ["email"], "redact")),
-    ({"detectors": ["email"]}, {"action": "remove"}, (None, ["email"], "remove")),
-    ({"keys": ["a"], "action": "remove"}, {"keys": []}, ([], ["email", "credit_card"], "remove")),
-    ({"keys": ["a"]}, {"enabled": False}, None),
-    ({"enabled": False, "keys": ["a"]}, {"enabled": True}, (["a"], ["email", "credit_card"], "redact")),
-    (None, {"keys": ["b"]}, (["b"], ["email", "credit_card"], "redact")),
-]
-
-
-@pytest.mark.parametrize(("inherited", "own", "expected"), MASKS)
-def test_masking_is_inherited_key_by_key(inherited: Any, own: Any, expected: Any) -> None:
-    merged = policy({"mask": own} if own else {}, {"mask": inherited} if inherited else {})["logs"]["mask"]
-    if expected is None:
-        assert merged is None
-        return
-    keys, detectors, action = expected
-    assert (merged["detectors"], merged["action"]) == (detectors, action)
-    if keys is None:
-        assert {"password", "authorization", "*_token"} <= set(merged["keys"]), "the usual names of secrets"
-    else:
-        assert merged["keys"] == keys
 
 
 def rule(target: str) -> dict[str, Any]:

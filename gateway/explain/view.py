@@ -18,7 +18,7 @@ def as_json(tenant: str, explanations: Sequence[Explanation], *, show_values: bo
     policies = {explanation.signal: explanation.policy for explanation in explanations}
     view = {
         "tenant": tenant,
-        "policies": {signal: _policy_json(policy) for signal, policy in policies.items()},
+        "policies": {signal.value: _policy_json(policy) for signal, policy in policies.items()},
         "requests": [_request_json(explanation, show_values, show_untouched) for explanation in explanations],
         "counts": _counts(explanations),
     }
@@ -82,9 +82,12 @@ def looks_for(rule: Rule) -> str:
 
 
 def _request_lines(explanation: Explanation, show_values: bool, show_untouched: bool) -> Iterator[str]:
+    shown = None
     for value in explanation.masked:
         where = value.place if value.key is None else f"{value.place} {printable(value.key)}"
-        yield printable(value.path)
+        if value.path != shown:
+            yield value.path
+            shown = value.path
         yield (
             f"    {where}: {value.detector} by rule {value.rule.number} ({value.rule.name}), {value.rule.action}: "
             f"{_before(value, show_values)} → {printable(value.after) or 'nothing'}"
@@ -93,24 +96,29 @@ def _request_lines(explanation: Explanation, show_values: bool, show_untouched: 
         yield path
         yield "    not searched, since the item is over its budget → [removed]"
     for path in explanation.dropped:
-        yield f"{path}: {'would be ' if explanation.policy and explanation.policy.dry_run else ''}dropped"
+        yield f"{path}: {_would_be([explanation])}dropped"
     if show_untouched:
         for untouched in explanation.untouched:
             yield f"{untouched.path}: nothing masked{f': {printable(_text(untouched))}' if show_values else ''}"
 
 
 def _count_lines(explanations: Sequence[Explanation]) -> Iterator[str]:
-    counts = _counts(explanations)
+    counts, would_be = _counts(explanations), _would_be(explanations)
     by_detector = ", ".join(f"{name} {count}" for name, count in counts["by_detector"].items())
     yield (
-        f"{_count(counts['masked_values'], 'value')} masked{f' ({by_detector})' if by_detector else ''}, "
+        f"{_count(counts['masked_values'], 'value')} {would_be}masked{f' ({by_detector})' if by_detector else ''}, "
         f"{counts['unsearched_values']} removed unsearched, {counts['untouched_values']} untouched"
     )
-    yield f"{counts['dropped_items']} of {_count(counts['items'], 'item')} dropped"
+    yield f"{counts['dropped_items']} of {_count(counts['items'], 'item')} {would_be}dropped"
     for key in counts["missing_keys"]:
         yield f"without the pseudonym key {key} the gateway refuses these requests, and asks for them again"
-    if any(explanation.policy and explanation.policy.dry_run for explanation in explanations):
+    if would_be:
         yield _DRY_RUN
+
+
+def _would_be(explanations: Sequence[Explanation]) -> str:
+    """What a dry run says before it names what is done."""
+    return "would be " if any(each.policy is not None and each.policy.dry_run for each in explanations) else ""
 
 
 def _counts(explanations: Sequence[Explanation]) -> dict[str, Any]:

@@ -9,7 +9,12 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from typer.testing import CliRunner
 
+from gateway._engine import Engine
 from gateway.cli import app
+from gateway.config.loader import load
+from gateway.explain.read import requests
+from gateway.explain.values import content_of
+from gateway.policy.compiler import compile_table
 
 KEY = "ab" * 32
 CONFIG = f"""\
@@ -230,6 +235,7 @@ def test_each_value_is_told_with_place_rule_detector_action_and_result(config: P
     assert (password["place"], password["key"], password["rule_name"]) == ("attribute_value", "db.password", "keys")
     assert (password["detector"], password["before"], password["after"]) == ("key", "16 characters", "[redacted]")
     assert shown["counts"]["by_detector"] == {"email": 1, "key": 1}
+    assert shown["counts"]["dropped_items"] == 0
 
 
 def test_a_pseudonym_is_the_one_that_the_other_command_shows(config: Path) -> None:
@@ -253,6 +259,12 @@ def test_what_the_budget_does_not_allow_to_search_is_told_apart_from_what_is_cle
     assert shown["requests"][0]["unsearched"] == [BODY]
     assert [value["path"] for value in shown["requests"][0]["untouched"]] == [f"{record(1)}.body.stringValue"]
     assert "1 removed unsearched" in explain(config, logs(log("x" * 3000)))[1]
+    # Items and attributes that go do not shift the places of those behind them.
+    others = logs(
+        log("order-1"), {"attributes": [attribute("card", "4111 1111 1111 1111"), attribute("a", "x" * 3000)]}
+    )
+    (request,) = explained(config, others)["requests"]
+    assert request["unsearched"] == [f"{record(1)}.attributes[1].value.stringValue"]
 
 
 OF_RESOURCE = {"resource": {"attributes": [attribute("a", "order-1")]}}
@@ -274,9 +286,21 @@ OF_SCOPE = {"scope": {"name": "order-1"}}
 def test_the_items_that_would_be_dropped_are_those_that_the_engine_drops(
     config: Path, given: Any, dropped: list[str]
 ) -> None:
-    shown = explained(config, given)
-    assert shown["requests"][0]["dropped"] == dropped
-    assert shown["counts"]["dropped_items"] == len(dropped)
+    shown = explained(config, given)["requests"][0]
+    assert shown["dropped"] == dropped
+    assert shown["items"] - len(dropped) == items_left(config, given)
+
+
+def items_left(config: Path, given: Any) -> int:
+    """By the engine that masks in earnest."""
+    (request,) = requests(json.dumps(given).encode(), None, may_quote=True)
+    engine = Engine(threads=1, max_request_bytes=1 << 20, max_inflight_bytes=1 << 20, max_connections=1)
+    try:
+        engine.apply(compile_table(load(config).config, 1))
+        wire = engine.trial("acme", request.signal.value, request.wire, ["mask"])
+    finally:
+        engine.stop()
+    return len(content_of(type(request.message).FromString(wire)).items)
 
 
 def test_a_dry_run_is_told_for_what_it_is(config: Path) -> None:
@@ -284,6 +308,8 @@ def test_a_dry_run_is_told_for_what_it_is(config: Path) -> None:
     assert code == 0
     assert out.rstrip().endswith("dry run: nothing is changed")
     assert "logRecords[0]: would be dropped" in out
+    assert "1 value would be masked (orders 1)" in out
+    assert "1 of 1 item would be dropped" in out
     assert explained(config, log("order-1"), tenant="dry")["policies"]["logs"]["dry_run"] is True
 
 

@@ -3,7 +3,7 @@
 use _engine::admit::labels::refuse_items;
 use _engine::admit::volume::{Periods, Volume};
 use _engine::admit::{Budget, Cost, Surroundings};
-use _engine::mask::{check_and_mask, MaskCounts};
+use _engine::mask::check_and_mask;
 use _engine::otlp::edit::EditList;
 use _engine::otlp::items::Prefix;
 use _engine::otlp::wire::{put_bytes_field, put_message_field};
@@ -71,7 +71,7 @@ fn quotas(criterion: &mut Criterion) {
     group.sample_size(50).bench_function("count and validate 512 spans", |bencher| {
         bencher.iter(|| {
             count_items(Signal::Traces, &request).expect("valid");
-            check_and_mask(Signal::Traces, &request, None, &mut edits, &mut MaskCounts::default()).expect("valid")
+            check_and_mask(Signal::Traces, &request, None, None, &mut edits, None).expect("valid").extent
         });
     });
     let limits = LabelLimits {
@@ -79,7 +79,7 @@ fn quotas(criterion: &mut Criterion) {
         max_attribute_key_bytes: Some(256),
         max_attribute_value_bytes: Some(4096),
     };
-    let extent = check_and_mask(Signal::Traces, &request, None, &mut edits, &mut MaskCounts::default()).expect("valid");
+    let extent = check_and_mask(Signal::Traces, &request, None, None, &mut edits, None).expect("valid").extent;
     assert!(!limits.may_refuse(&extent), "typical attributes pass at a glance");
     group.bench_function("label limits, closer look at 512 spans", |bencher| {
         bencher.iter(|| refuse_items(Signal::Traces, &request, &limits, &mut edits).expect("valid"));

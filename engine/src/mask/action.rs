@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::detectors::Form;
+use super::detectors::{self, Form};
 use super::pseudonym::{address, PseudonymKey};
 use crate::policy::MaskAction;
 
@@ -10,6 +10,11 @@ use crate::policy::MaskAction;
 pub(super) const REDACTED: &[u8] = b"[redacted]";
 /// In the place of a value that could not be searched.
 pub(super) const REMOVED: &[u8] = b"[removed]";
+
+/// Whether a text is what masking puts in the place of a value.
+pub(super) fn is_replacement(text: &[u8]) -> bool {
+    text == REDACTED || text == REMOVED || detectors::is_replacement(text)
+}
 
 /// Characters that `partial` shows.
 const SHOWN: usize = 4;

@@ -37,15 +37,45 @@ pub(super) fn find(
     }
 }
 
-/// If `range` is the bare value of a JSON member, the number of backslashes before its key's quotes: a text in its place
-/// needs the same quotes.
-pub(super) fn quotes_of_bare_value(text: &[u8], range: &Range<usize>) -> Option<usize> {
-    if !matches!(text[range.end..].trim_ascii_start().first(), None | Some(b',' | b'}')) {
-        return None;
+/// If `range` is, or is in, a bare number that is the value of a JSON member or stands in a JSON array: all of the number, and
+/// behind how many backslashes a text in its place must be quoted. Else the range as it is.
+pub(super) fn whole_bare_value(text: &[u8], range: Range<usize>) -> (Range<usize>, Option<usize>) {
+    /// How far a number goes on around the match: matches may follow each other closely.
+    const MAX_NUMBER: usize = 32;
+    let of_number = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    if !text[range.clone()].iter().all(|byte| byte.is_ascii_digit()) {
+        return (range, None);
     }
-    let key = text[..range.start].trim_ascii_end().strip_suffix(b":")?.trim_ascii_end().strip_suffix(b"\"")?;
+    let start = range.start - text[..range.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
+    let end = range.end + text[range.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
+    let quoted = match (text[..start].trim_ascii_end().last(), text[end..].trim_ascii_start().first()) {
+        (Some(b':'), None | Some(b',' | b'}')) => backslashes_of_key(text, start),
+        (Some(b'[' | b','), Some(b',' | b']')) if begins_as_json(text) => Some(backslashes_of_last_quote(&text[..start])),
+        _ => None,
+    };
+    if quoted.is_some() {
+        (start..end, quoted)
+    } else {
+        (range, None)
+    }
+}
+
+fn backslashes_of_key(text: &[u8], value: usize) -> Option<usize> {
+    let key = text[..value].trim_ascii_end().strip_suffix(b":")?.trim_ascii_end().strip_suffix(b"\"")?;
     let backslashes = backslashes_before(text, 0, key.len());
     is_level(backslashes).then_some(backslashes)
+}
+
+fn begins_as_json(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start().first(), Some(b'[' | b'{'))
+}
+
+/// Of the string that an array stands in; none if there is no string before it.
+fn backslashes_of_last_quote(text: &[u8]) -> usize {
+    const MAX_BEHIND: usize = 1024;
+    let floor = text.len().saturating_sub(MAX_BEHIND);
+    let quote = floor + memchr::memrchr(b'"', &text[floor..]).unwrap_or(0);
+    Some(backslashes_before(text, floor, quote)).filter(|backslashes| is_level(*backslashes)).unwrap_or(0)
 }
 
 #[derive(Clone, Copy)]
@@ -132,7 +162,9 @@ fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
             // No JSON has another value; what looks like JSON may have: `None`, `'x'`, `x`.
             let ends = |byte: &u8| byte.is_ascii_whitespace() || b",}])\"\\".contains(byte);
             let length = text[from..].iter().position(ends).unwrap_or(text.len() - from);
-            (length > 0).then(|| bare(from + length, false))?
+            let next = text.get(skip_space(text, from + length));
+            let in_json = begins_as_json(text) || matches!(next, Some(b',' | b'}' | b']'));
+            (length > 0 && in_json).then(|| bare(from + length, false))?
         }
     }
 }
@@ -210,20 +242,23 @@ fn member_with_comma(text: &[u8], member: Range<usize>, cut_end: &mut usize) -> 
 mod tests {
     use super::*;
 
-    fn mask(text: &str, action: MaskAction) -> String {
-        let keys = SensitiveKeys::compile(&["password".to_owned(), "*token*".to_owned()]).unwrap();
-        let mut findings = Vec::new();
-        find(text.as_bytes(), &keys, action, &mut findings);
+    /// `removes`: the whole member goes, else `#` takes its value's place.
+    fn mask(text: &str, removes: bool) -> String {
+        let sensitive = |key: &[u8]| {
+            let key = key.to_ascii_lowercase();
+            (key == b"password" || memchr::memmem::find(&key, b"token").is_some()).then_some(0)
+        };
         let mut out = String::new();
         let mut copied = 0;
-        for Finding { range, quoted, .. } in findings {
+        find(text.as_bytes(), &sensitive, &mut |member, quoted| {
+            let range = if removes { member.whole } else { member.value };
             out.push_str(&text[copied..range.start]);
-            if action == MaskAction::Redact {
+            if !removes {
                 let quote = quoted.map_or(String::new(), |backslashes| format!("{}\"", "\\".repeat(backslashes)));
                 out.push_str(&format!("{quote}#{quote}"));
             }
             copied = range.end;
-        }
+        });
         out.push_str(&text[copied..]);
         out
     }
@@ -253,7 +288,7 @@ mod tests {
             (r#""{\"m\":\"{\\\"token\\\":\\\"x\\\"}\"}""#, r##""{\"m\":\"{\\\"token\\\":\\\"#\\\"}\"}""##),
             (r#"{"m":"{\"password\":\"x","n":"y"}"#, r##"{"m":"{\"password\":\"#","n":"y"}"##),
         ] {
-            assert_eq!(mask(text, MaskAction::Redact), expected, "{text}");
+            assert_eq!(mask(text, false), expected, "{text}");
         }
     }
 
@@ -271,8 +306,8 @@ mod tests {
             "{}",
             "[[[[",
         ] {
-            assert_eq!(mask(text, MaskAction::Redact), text);
-            assert_eq!(mask(text, MaskAction::Remove), text);
+            assert_eq!(mask(text, false), text);
+            assert_eq!(mask(text, true), text);
         }
     }
 
@@ -288,23 +323,30 @@ mod tests {
             (r#"{"password":"x","token":"y"}"#, "{}"),
             (r#"{"m":"{\"password\":\"x\",\"a\":1}"}"#, r#"{"m":"{\"a\":1}"}"#),
         ] {
-            assert_eq!(mask(text, MaskAction::Remove), expected, "{text}");
+            assert_eq!(mask(text, true), expected, "{text}");
             serde_json::from_str::<serde_json::Value>(expected).unwrap();
         }
     }
 
     #[test]
-    fn bare_values_are_told_by_their_key() {
-        for (text, expected) in [
-            (r#"{"n":41}"#, Some(0)),
-            (r#"{"n": 41 ,"m":1}"#, Some(0)),
-            (r#""{\"n\":41}""#, Some(1)),
-            (r#"{"n":"41"}"#, None),
-            (r#"n: 41"#, None),
-            ("41", None),
+    fn bare_numbers_are_told_by_what_stands_around_them() {
+        for (text, number, expected) in [
+            (r#"{"n":41}"#, "41", Some(0)),
+            (r#"{"n": 41 ,"m":1}"#, "41", Some(0)),
+            (r#"{"n":-41.0}"#, "-41.0", Some(0)),
+            (r#"[41]"#, "41", Some(0)),
+            (r#"{"n":[1, 41, 2]}"#, "41", Some(0)),
+            (r#"{"m":"{\"n\":[1,41]}"}"#, "41", Some(1)),
+            (r#""{\"n\":41}""#, "41", Some(1)),
+            (r#"{"n":"41"}"#, "41", None),
+            (r#"{"n":"of [41]"}"#, "41", Some(0)),
+            ("seats [41]", "41", None),
+            ("n: 41", "41", None),
+            ("41", "41", None),
         ] {
             let at = text.find("41").unwrap();
-            assert_eq!(quotes_of_bare_value(text.as_bytes(), &(at..at + 2)), expected, "{text}");
+            let (range, quoted) = whole_bare_value(text.as_bytes(), at..at + 2);
+            assert_eq!((&text[range], quoted), (number, expected), "{text}");
         }
     }
 }

@@ -144,10 +144,16 @@ fn slot_of(key: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    fn patterns(keys: &[String]) -> KeyPatterns {
+        let mut patterns = KeyPatterns::default();
+        keys.iter().for_each(|key| patterns.add(key, 0).unwrap());
+        patterns
+    }
+
     #[test]
     fn keys_match_without_case_and_with_globs() {
         let keys = ["password", "*token", "http.request.header.*", "*secret*", "a*b*c"].map(String::from);
-        let keys = SensitiveKeys::compile(&keys).unwrap();
+        let keys = patterns(&keys);
         for (key, expected) in [
             ("password", true),
             ("PassWord", true),
@@ -167,28 +173,36 @@ mod tests {
             ("ac", false),
             ("", false),
         ] {
-            assert_eq!(keys.contains(key.as_bytes()), expected, "{key}");
+            assert_eq!(keys.rule_of(key.as_bytes()).is_some(), expected, "{key}");
         }
     }
 
     #[test]
     fn a_lone_star_matches_every_key() {
-        let keys = SensitiveKeys::compile(&["*".to_owned()]).unwrap();
-        assert!(keys.contains(b"") && keys.contains(b"anything"));
+        let keys = patterns(&["*".to_owned()]);
+        assert!(keys.rule_of(b"").is_some() && keys.rule_of(b"anything").is_some());
     }
 
     #[test]
     fn prefix_and_suffix_do_not_share_characters() {
-        let keys = SensitiveKeys::compile(&["ab*ba".to_owned()]).unwrap();
-        assert!(!keys.contains(b"aba"));
-        assert!(keys.contains(b"abba"));
+        let keys = patterns(&["ab*ba".to_owned()]);
+        assert_eq!(keys.rule_of(b"aba"), None);
+        assert_eq!(keys.rule_of(b"abba"), Some(0));
     }
 
     #[test]
-    fn an_empty_key_is_refused_by_name() {
-        assert_eq!(
-            SensitiveKeys::compile(&["a".to_owned(), String::new()]).unwrap_err(),
-            "mask.keys[1]: a key must not be empty"
-        );
+    fn of_several_rules_the_first_counts() {
+        let mut keys = KeyPatterns::default();
+        for (pattern, rule) in [("password", 2), ("*word", 1), ("p*", 3)] {
+            keys.add(pattern, rule).unwrap();
+        }
+        assert_eq!(keys.rule_of(b"password"), Some(1));
+        assert_eq!(keys.rule_of(b"pin"), Some(3));
+        assert_eq!(keys.rule_of(b"user"), None);
+    }
+
+    #[test]
+    fn an_empty_key_is_refused() {
+        assert!(KeyPatterns::default().add("", 0).is_err());
     }
 }

@@ -8,6 +8,7 @@
 
 mod action;
 mod detectors;
+mod encodings;
 mod inside;
 mod json;
 mod keys;

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 use regex::bytes::{Regex, RegexBuilder};
 
+use super::action::is_replacement;
 use super::detectors::{self, class, Census, Form, Needs, Passports, Report};
 use super::keys::KeyPatterns;
 use super::literals::Literals;
 use super::prefilter::{Prefilter, MAX_FINDERS};
-use super::{inside, json};
+use super::{encodings, inside, json};
 use crate::policy::{Find, MaskAction, MaskRule};
 
 /// What a user's regex may take once compiled.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 /// A shorter one may hold a sensitive key all the same, but no encoded text with a key and a value.
 const SHORTEST_ENCODED: usize = 24;
+
+/// Encodings around each other that are taken off.
+const MAX_LAYERS: usize = 2;
 
 /// Something to mask in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,7 +182,7 @@ impl Searcher {
     /// Whether a text has to be searched; if not, it holds nothing to mask.
     #[inline]
     pub(super) fn may_match(&self, census: &Census) -> bool {
-        self.prefilter.candidates(census) != 0 || self.may_hold_keys(census)
+        self.prefilter.candidates(census) != 0 || self.may_hold_keys(census) || may_be_encoded(census)
     }
 
     #[inline]
@@ -209,17 +213,13 @@ impl Searcher {
         findings.clear();
         let mut unterminated = false;
         let census = Census::of(text);
-        let mut candidates = self.prefilter.candidates(&census);
-        if candidates & self.need_literals != 0 && !self.literals.as_ref().is_some_and(|known| known.is_match(text)) {
-            candidates &= !self.need_literals;
-        }
         if self.may_hold_keys(&census) {
             let rule_of = |key: &[u8]| self.keys.rule_of(key);
             let mut report = |member: inside::Member, quoted: Option<usize>| {
                 let removes = actions(member.rule) == MaskAction::Remove;
                 let (range, quoted) = if removes { (member.whole, None) } else { (member.value, quoted) };
                 unterminated |= member.unterminated;
-                if removes || !is_redacted(&text[range.clone()]) {
+                if removes || !is_replacement(&text[range.clone()]) {
                     findings.push(Finding { range, rule: member.rule, by: FoundBy::Key, quoted, exact: true });
                 }
             };
@@ -228,28 +228,65 @@ impl Searcher {
             }
             inside::find(text, &rule_of, &mut |member| report(member, None));
         }
-        while candidates != 0 {
-            if !goes_on() {
-                return Err(());
+        let mut report = |index: usize, range: Range<usize>| {
+            let (range, quoted) = json::whole_bare_value(text, range);
+            let rule = self.finders[index].rule;
+            findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact: true });
+        };
+        self.find_values(text, &census, &goes_on, &mut report)?;
+        if census.has(ESCAPES) {
+            let mut decoded = encodings::decode(text);
+            for _ in 0..MAX_LAYERS {
+                let Some(layer) = &decoded else { break };
+                let census = Census::of(&layer.bytes);
+                self.find_values(&layer.bytes, &census, &goes_on, &mut |index, range| report(index, layer.source_of(&range)))?;
+                decoded = encodings::decode(&layer.bytes).map(|inner| inner.from_within(layer));
             }
-            let index = candidates.trailing_zeros() as usize;
-            candidates &= candidates - 1;
-            let finder = &self.finders[index];
-            finder.find(text, &mut |range| {
-                let quoted = if census.has(class::QUOTE) { json::quotes_of_bare_value(text, &range) } else { None };
-                findings.push(Finding { range, rule: finder.rule, by: FoundBy::Finder(index), quoted, exact: true });
+        }
+        if census.length >= SHORTEST_ENCODED {
+            let mut complete = Ok(());
+            inside::base64_texts(text, &mut |token, decoded| {
+                let census = Census::of(decoded);
+                let found = self.find_values(decoded, &census, &goes_on, &mut |index, _| report(index, token.clone()));
+                complete = complete.and(found);
             });
+            complete?;
         }
         if findings.len() > 1 {
             unite_overlaps(findings);
         }
         Ok(unterminated)
     }
+
+    /// Reports what the finders find in a text. Err: `goes_on` ended it.
+    fn find_values(
+        &self,
+        text: &[u8],
+        census: &Census,
+        goes_on: &impl Fn() -> bool,
+        report: &mut dyn FnMut(usize, Range<usize>),
+    ) -> Result<(), ()> {
+        let mut candidates = self.prefilter.candidates(census);
+        if candidates & self.need_literals != 0 && !self.literals.as_ref().is_some_and(|known| known.is_match(text)) {
+            candidates &= !self.need_literals;
+        }
+        while candidates != 0 {
+            if !goes_on() {
+                return Err(());
+            }
+            let index = candidates.trailing_zeros() as usize;
+            candidates &= candidates - 1;
+            self.finders[index].find(text, &mut |range| report(index, range));
+        }
+        Ok(())
+    }
 }
 
-/// Whether a value was redacted before, by its key.
-fn is_redacted(value: &[u8]) -> bool {
-    value == super::action::REDACTED
+/// What stands in texts with escapes.
+const ESCAPES: u16 = class::PERCENT | class::PLUS | class::MARK;
+
+fn may_be_encoded(census: &Census) -> bool {
+    census.has(ESCAPES) || census.length >= SHORTEST_ENCODED
 }
 
 /// Sorts, and makes one finding of those that overlap: the first rule's among those that cover all of it. If none does,

@@ -1,6 +1,7 @@
 //! Sensitive keys in base64: the whole token is the value, since a part of it cannot be replaced.
 
 use super::{members, Layers, Member};
+use std::ops::Range;
 
 /// Shorter tokens hold no key and value worth the work.
 const MIN_TOKEN: usize = 24;
@@ -9,12 +10,21 @@ const PROBE: usize = 16;
 /// At most 64 KiB are decoded of a token.
 const MAX_DECODED: usize = 64 << 10;
 
-pub(super) fn find(
-    text: &[u8],
-    layers: Layers,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-    found: &mut Vec<Member>,
-) {
+pub(super) fn find(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
+    let inner = Layers { base64: layers.base64 + 1, ..layers };
+    texts(text, &mut |token, decoded| {
+        let (rule, unterminated) = match members(decoded, inner, rule_of).first() {
+            Some(member) => (member.rule, false),
+            // Too long to look through: what reads as pairs is masked unseen, by the first rule.
+            None if decoded.len() == MAX_DECODED && decoded.iter().any(|byte| matches!(byte, b'=' | b':')) => (0, true),
+            None => return,
+        };
+        found.push(Member { value: token.clone(), whole: token, rule, unterminated });
+    });
+}
+
+/// Offers each token that is text in base64, padding included, and what is decoded of it.
+pub(in crate::mask) fn texts(text: &[u8], offer: &mut dyn FnMut(Range<usize>, &[u8])) {
     // Every token of that length has a byte at one of these places.
     let mut past = 0;
     let mut at = MIN_TOKEN - 1;
@@ -23,34 +33,15 @@ pub(super) fn find(
             let start = at - text[past..at].iter().rev().take_while(|&&byte| is_digit(byte)).count();
             past = at + text[at..].iter().take_while(|&&byte| is_digit(byte)).count();
             if past - start >= MIN_TOKEN {
-                push_token(text, start, past, layers, rule_of, found);
+                if let Some(start) = text_start(text, start, past) {
+                    let padding = text[past..].iter().take(2).take_while(|&&byte| byte == b'=').count();
+                    offer(start..past + padding, &decode(&text[start..past], MAX_DECODED));
+                }
             }
             at = past;
         }
         at += MIN_TOKEN;
     }
-}
-
-fn push_token(
-    text: &[u8],
-    start: usize,
-    end: usize,
-    layers: Layers,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-    found: &mut Vec<Member>,
-) {
-    let Some(start) = text_start(text, start, end) else { return };
-    let decoded = decode(&text[start..end], MAX_DECODED);
-    let inner = Layers { base64: layers.base64 + 1, ..layers };
-    let (rule, unterminated) = match members(&decoded, inner, rule_of).first() {
-        Some(member) => (member.rule, false),
-        // Too long to look through: what reads as pairs is masked unseen, by the first rule.
-        None if decoded.len() == MAX_DECODED && decoded.iter().any(|byte| matches!(byte, b'=' | b':')) => (0, true),
-        None => return,
-    };
-    let padding = text[end..].iter().take(2).take_while(|&&byte| byte == b'=').count();
-    let token = start..end + padding;
-    found.push(Member { value: token.clone(), whole: token, rule, unterminated });
 }
 
 /// Where text begins in a run of digits: at its start, or behind a slash, which may as well be one of a path.

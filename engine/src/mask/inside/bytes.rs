@@ -1,13 +1,27 @@
 //! The few questions that all parts ask of a text. Each looks at a bounded number of bytes, but for the runs it skips.
 
+#[inline]
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
 /// Whether a name of a key may hold the byte. Beyond ASCII anything may be a letter.
+#[inline]
 pub(super) fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') || byte >= 0x80
+    IS_NAME[usize::from(byte)]
 }
+
+/// A table: this is asked of each byte on the left of each sign.
+static IS_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        table[byte] = ascii.is_ascii_alphanumeric() || matches!(ascii, b'_' | b'-') || byte >= 0x80;
+        byte += 1;
+    }
+    table
+};
 
 /// Whether a word goes on with the byte: quotes and brackets inside of words do not close.
 pub(super) fn is_word(byte: Option<&u8>) -> bool {
@@ -87,7 +101,9 @@ pub(super) fn begins_pair(text: &[u8], from: usize) -> bool {
     match text.get(sign) {
         Some(b':') => true,
         Some(b'=') if sign > end => true,
-        Some(b'=') => !matches!(text.get(sign + 1), None | Some(b'=' | b',' | b';' | b')' | b']' | b'}' | b' ' | b'\n')),
+        Some(b'=') => {
+            !matches!(text.get(sign + 1), None | Some(b'=' | b',' | b';' | b')' | b']' | b'}' | b' ' | b'\n'))
+        }
         Some(b'%') => text[sign..].starts_with(b"%3D") || text[sign..].starts_with(b"%3d"),
         _ => false,
     }

@@ -1,7 +1,8 @@
 //! Headers whose values hold blanks, commas and equals signs: credentials and cookies.
 
 use super::bytes::{
-    backslashes_at, backslashes_before, begins_pair, is_blank, is_quote, is_word, line_break_end, skip_blanks, trim_blanks,
+    backslashes_at, backslashes_before, begins_pair, is_blank, is_quote, is_word, line_break_end, skip_blanks,
+    trim_blanks,
 };
 use super::value::{self, Value};
 
@@ -13,9 +14,8 @@ pub(super) fn holds_blanks(name: &[u8]) -> bool {
 
 /// Whether the word is a scheme that credentials follow.
 pub(super) fn is_scheme(word: &[u8]) -> bool {
-    let schemes: [&[u8]; 10] = [
-        b"bearer", b"basic", b"token", b"negotiate", b"ntlm", b"apikey", b"api-key", b"dpop", b"key", b"sharedkey",
-    ];
+    let schemes: [&[u8]; 10] =
+        [b"bearer", b"basic", b"token", b"negotiate", b"ntlm", b"apikey", b"api-key", b"dpop", b"key", b"sharedkey"];
     schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case(word)) || has_parameters(word)
 }
 

@@ -119,7 +119,7 @@ fn keyword(word: &[u8]) -> Option<Keyword> {
     }
 }
 
-fn word_before(text: &[u8], floor: usize, end: usize) -> Range<usize> {
+pub(super) fn word_before(text: &[u8], floor: usize, end: usize) -> Range<usize> {
     let floor = floor.max(end.saturating_sub(MAX_NAME));
     let is_part = |byte: &&u8| is_name(**byte) || **byte == b'.';
     let start = end - text[floor..end].iter().rev().take_while(is_part).count();
@@ -127,12 +127,7 @@ fn word_before(text: &[u8], floor: usize, end: usize) -> Range<usize> {
 }
 
 /// The rule of the column on the left of an operator.
-fn column_rule(
-    text: &[u8],
-    floor: usize,
-    operator: usize,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-) -> Option<usize> {
+fn column_rule(text: &[u8], floor: usize, operator: usize, rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
     let mut end = trim_escaped_space(text, floor, operator);
     for word in [&b"similar"[..], b"not"] {
         let before = word_before(text, floor, end);
@@ -216,13 +211,7 @@ fn tuple(
 }
 
 /// `<key>value</key>`, and `key <> 1`.
-fn angle(
-    text: &[u8],
-    floor: usize,
-    close: usize,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-    found: &mut Vec<Member>,
-) {
+fn angle(text: &[u8], floor: usize, close: usize, rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
     let Some(&last) = text[floor..close].last() else { return };
     if last == b'<' {
         let from = skip_space(text, close + 1);

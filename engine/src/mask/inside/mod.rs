@@ -29,6 +29,9 @@ mod value;
 
 use std::ops::Range;
 
+pub(super) use self::base64::texts as base64_texts;
+pub(super) use self::percent::escaped_byte;
+
 /// A value of a sensitive key inside a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {

@@ -3,16 +3,17 @@
 use super::bytes::{backslashes_at, is_blank, is_name, is_quote, skip_blanks};
 use super::value::{self, Kind};
 use super::{key, Member};
-use memchr::memmem;
+use memchr::memchr_iter;
 
 pub(super) fn find(text: &[u8], rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
     let mut past = 0;
-    for start in memmem::find_iter(text, b"--") {
-        let name = start + 2;
+    for start in memchr_iter(b'-', text) {
         // Not a rule of dashes, nor a comment of SQL.
-        if start < past || !text.get(name).is_some_and(u8::is_ascii_alphabetic) {
+        let begins_option = matches!(text[start..], [_, b'-', letter, ..] if letter.is_ascii_alphabetic());
+        if start < past || !begins_option || text[..start].ends_with(b"-") {
             continue;
         }
+        let name = start + 2;
         let end = name + text[name..].iter().take_while(|&&byte| is_name(byte) || byte == b'.').count();
         past = end;
         let Some(from) = value_start(text, end) else { continue };

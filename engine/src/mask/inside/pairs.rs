@@ -33,7 +33,9 @@ pub(super) fn find(
         }
         let Some(sign) = sign_at(text, past, at) else { continue };
         let Some(mut key) = key::before(text, past, sign.start, !sign.colon) else { continue };
-        let is_json = sign.colon && key.quote == Some(b'"');
+        // Other strings than those of JSON are left to this part.
+        let first = skip_blanks(text, sign.end);
+        let is_json = sign.colon && key.quote == Some(b'"') && text.get(first) != Some(&b'\'');
         if is_json && !layers.hides_json() {
             continue;
         }
@@ -53,21 +55,23 @@ pub(super) fn find(
     has_percent
 }
 
-/// The sign that ends with the byte at `at`: none within `::`, `://` and the first of `==`.
+/// The sign that ends with the byte at `at`: none within `::`, nor the first of `==`.
 fn sign_at(text: &[u8], past: usize, at: usize) -> Option<Sign> {
     let next = text.get(at + 1);
     if text[at] == b':' {
         let is_part = matches!(next, Some(b':' | b'=')) || text[..at].last() == Some(&b':');
-        let is_scheme = text[at + 1..].starts_with(b"//");
         // `a :b`: a word that begins with a colon.
         let is_prefix = text[..at].last().is_some_and(|&byte| is_blank(byte)) && is_word(next);
-        return (!is_part && !is_scheme && !is_prefix).then_some(Sign { start: at, end: at + 1, colon: true });
+        return (!is_part && !is_prefix).then_some(Sign { start: at, end: at + 1, colon: true });
     }
     if next == Some(&b'=') {
         return None;
     }
     let mut start = at;
-    while start > past && at - start < 2 && b"=!<>:+?~*|^".contains(&text[start - 1]) {
+    while start > past
+        && at - start < 2
+        && matches!(text[start - 1], b'=' | b'!' | b'<' | b'>' | b':' | b'+' | b'?' | b'~' | b'*' | b'|' | b'^')
+    {
         start -= 1;
     }
     let end = if matches!(next, Some(b'>' | b'~')) { at + 2 } else { at + 1 };
@@ -75,7 +79,8 @@ fn sign_at(text: &[u8], past: usize, at: usize) -> Option<Sign> {
 }
 
 fn value_of(text: &[u8], key: &Key, sign: &Sign, layers: Layers) -> Value {
-    if key.quote.is_none() && headers::holds_blanks(&text[key.name.clone()]) {
+    let is_parameter = !sign.colon && matches!(text[..key.start].last(), Some(b'?' | b'&'));
+    if key.quote.is_none() && !is_parameter && headers::holds_blanks(&text[key.name.clone()]) {
         return headers::line(text, key.start, sign.end, sign.colon);
     }
     if sign.colon {

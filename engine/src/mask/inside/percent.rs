@@ -4,7 +4,7 @@ use super::{members, Layers, Member};
 use memchr::memchr_iter;
 
 /// The byte that an escape stands for, if one begins at `at`.
-pub(super) fn escaped_byte(text: &[u8], at: usize) -> Option<u8> {
+pub(in crate::mask) fn escaped_byte(text: &[u8], at: usize) -> Option<u8> {
     match text.get(at..at + 3)? {
         &[b'%', high, low] => Some(hexadecimal(high)? << 4 | hexadecimal(low)?),
         _ => None,
@@ -21,12 +21,7 @@ fn hexadecimal(digit: u8) -> Option<u8> {
 }
 
 /// Appends the members of each stretch of a text that holds escapes, decoded once.
-pub(super) fn find(
-    text: &[u8],
-    layers: Layers,
-    rule_of: &impl Fn(&[u8]) -> Option<usize>,
-    found: &mut Vec<Member>,
-) {
+pub(super) fn find(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
     let inner = Layers { percent: layers.percent + 1, ..layers };
     let mut past = 0;
     for at in memchr_iter(b'%', text) {

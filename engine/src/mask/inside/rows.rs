@@ -1,7 +1,7 @@
 //! Lists of literals in SQL: `IN ('x', 'y')`, and the rows of an `INSERT`, whose sensitive columns are named before.
 
 use super::bytes::{is_name, is_word, skip_escaped_space, trim_escaped_space};
-use super::literals::push_content;
+use super::literals::{push_content, word_before};
 use super::value::{self, Value};
 use super::{key, Member};
 use memchr::memrchr;
@@ -51,7 +51,14 @@ pub(super) fn find(
 
 /// The rule of each column in the list in front of `VALUES`, if one has any.
 fn column_rules(text: &[u8], values: usize, rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Option<Vec<Option<usize>>> {
-    let close = trim_escaped_space(text, 0, values).checked_sub(1).filter(|&close| text[close] == b')')?;
+    // `OVERRIDING SYSTEM VALUE`, `OUTPUT INSERTED.id`
+    const MAX_WORDS: usize = 3;
+    let mut end = trim_escaped_space(text, 0, values);
+    for _ in 0..MAX_WORDS {
+        let word = word_before(text, 0, end);
+        end = trim_escaped_space(text, 0, word.start);
+    }
+    let close = end.checked_sub(1).filter(|&close| text[close] == b')')?;
     let open = memrchr(b'(', &text[..close])?;
     let rule = |column: &[u8]| {
         let end = column.iter().rposition(|&byte| is_name(byte))? + 1;

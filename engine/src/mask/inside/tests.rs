@@ -9,7 +9,8 @@ fn rule_of(key: &[u8]) -> Option<usize> {
     if key.len() < 3 {
         return None;
     }
-    let exact = ["password", "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "jsessionid", "pin"];
+    let exact =
+        ["password", "authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "jsessionid", "pin"];
     if let Some(rule) = exact.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(key)) {
         return Some(rule);
     }
@@ -86,6 +87,10 @@ fn values_of_pairs_are_found() {
         ("secrets=[a, b] c=d", "secrets=# c=d"),
         ("secrets={a: [b], c: 'd}'} e", "secrets=# e"),
         ("password=[x]y z", "password=# z"),
+        ("password='abc'def x", "password='# x"),
+        (r#"password = "a" + "b"; c"#, r##"password = "#"; c"##),
+        ("password=<hunter2> x", "password=#> x"),
+        (r#"{"token": 'y', 'a': 'b'}"#, r##"{"token": '#', 'a': 'b'}"##),
         ("password=$2b$12$abc/d user=x", "password=# user=x"),
         ("password=$argon2id$v=19$m=65536,t=3,p=4$c2Fs$aGFz user=x", "password=# user=x"),
         ("token=Bearer abc x=1", "token=# x=1"),
@@ -187,10 +192,7 @@ fn parameters_of_urls_are_found() {
         ("[x](https://h/?a=1&token=abc).", "[x](https://h/?a=1&token=#)."),
         ("grant_type=x&password=a+b%20c&user=bob", "grant_type=x&password=#&user=bob"),
         ("?password=x&amp;user=bob", "?password=#&amp;user=bob"),
-        (
-            "/?redirect=%2Flogin%3Fpassword%3Dhunter2%26x%3D1&y=2",
-            "/?redirect=%2Flogin%3Fpassword%3D#%26x%3D1&y=2",
-        ),
+        ("/?redirect=%2Flogin%3Fpassword%3Dhunter2%26x%3D1&y=2", "/?redirect=%2Flogin%3Fpassword%3D#%26x%3D1&y=2"),
         ("/?r=%252F%253Fpassword%253Dx%2526a%253D1&y", "/?r=%252F%253Fpassword%253D#%2526a%253D1&y"),
         ("/?pass%77ord=x&y=1", "/?pass%77ord=#&y=1"),
         ("/?a=%20password=x", "/?a=%20password=#"),
@@ -199,6 +201,7 @@ fn parameters_of_urls_are_found() {
             "/?q=%7B%22password%22%3A%20%22a%20b%22%2C%22c%22%3A1%7D&d=1",
             "/?q=%7B%22password%22%3A%20%22#%22%2C%22c%22%3A1%7D&d=1",
         ),
+        ("/?authorization=Bearer%20a&cookie=b&x=1", "/?authorization=#&cookie=#&x=1"),
         ("https://bob@h/?a=1 token=x", "https://bob@h/?a=1 token=#"),
     ]);
 }
@@ -213,10 +216,7 @@ fn headers_are_masked_to_the_end_of_their_line() {
         ("Set-Cookie: a=b; Path=/; HttpOnly", "Set-Cookie: #"),
         ("X-Api-Key: abc\nHost: h", "X-Api-Key: #\nHost: h"),
         ("curl -H 'Authorization: Bearer abc' -H 'A: b' u", "curl -H 'Authorization: #' -H 'A: b' u"),
-        (
-            r#"curl -H 'Authorization: Digest username="M x", realm="y"' u"#,
-            "curl -H 'Authorization: #' u",
-        ),
+        (r#"curl -H 'Authorization: Digest username="M x", realm="y"' u"#, "curl -H 'Authorization: #' u"),
         (r#"curl -H "X-Api-Key: abc" u"#, r##"curl -H "X-Api-Key: #" u"##),
         (r#"Proxy-Authorization: Digest username="M", response="y""#, "Proxy-Authorization: #"),
         ("{Authorization=[Bearer x], Accept=[*/*]}", "{Authorization=#, Accept=[*/*]}"),
@@ -254,6 +254,13 @@ fn literals_of_statements_are_found() {
         ("password = $$a 'b'$$ AND", "password = $$#$$ AND"),
         ("password = $t$a$$b$t$ AND", "password = $t$#$t$ AND"),
         ("pin = 1234 AND a = 1", "pin = # AND a = 1"),
+        ("SET password = 'a' || 'b' WHERE", "SET password = '#' WHERE"),
+        ("WHERE LOWER(t.password) = 'x' AND", "WHERE LOWER(t.password) = '#' AND"),
+        ("WHERE COALESCE(password, '') LIKE 'x'", "WHERE COALESCE(password, '') LIKE '#'"),
+        (
+            "INSERT INTO t (a, password) OVERRIDING SYSTEM VALUE VALUES (1, 'x')",
+            "INSERT INTO t (a, password) OVERRIDING SYSTEM VALUE VALUES (1, '#')",
+        ),
         ("SET password = MD5('x') WHERE", "SET password = # WHERE"),
         ("SET password = ?, token = $1 WHERE", "SET password = ?, token = $1 WHERE"),
         ("CREATE USER bob IDENTIFIED BY 'x' b", "CREATE USER bob IDENTIFIED BY '#' b"),

@@ -4,11 +4,12 @@ use super::bytes::{
     backslashes_at, backslashes_before, begins_pair, is_blank, is_quote, is_word, line_break_end, skip_blanks,
 };
 use super::headers;
+use crate::mask::action::is_replacement;
 use memchr::{memchr_iter, memmem};
 use std::ops::Range;
 
 /// How far brackets inside a bare value and the tag of a `$tag$` string are looked for.
-const MAX_AHEAD: usize = 256;
+const MAX_AHEAD: usize = 128;
 
 pub(super) struct Value {
     /// Without quotes.
@@ -27,9 +28,7 @@ impl Value {
     pub(super) fn is_secret(&self, text: &[u8]) -> bool {
         match &text[self.content.clone()] {
             [] | b"?" | b"%s" => false,
-            [b'[', word @ .., b']'] => {
-                word.is_empty() || !word.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-'))
-            }
+            word if is_replacement(word) => false,
             [b'$', digits @ ..] => digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit),
             _ => true,
         }
@@ -49,10 +48,30 @@ pub(super) enum Kind {
 /// The value that begins at `from`, blanks aside.
 pub(super) fn at(text: &[u8], from: usize, kind: Kind) -> Value {
     let from = skip_blanks(text, from);
-    quoted(text, from)
+    joined(text, from)
         .or_else(|| dollar_quoted(text, from))
         .or_else(|| bracketed(text, from))
         .unwrap_or_else(|| Value::bare(from..bare_end(text, from, kind)))
+}
+
+/// A string in quotes, with those that are joined to it (`'a' || 'b'`, `"a" + "b"`) and a word that follows it at once
+/// (`'a'b` of a shell).
+fn joined(text: &[u8], from: usize) -> Option<Value> {
+    let mut value = quoted(text, from)?;
+    while !value.unterminated {
+        let sign = skip_blanks(text, value.end);
+        let next = match text[sign..] {
+            [b'|', b'|', ..] => skip_blanks(text, sign + 2),
+            [b'+' | b'.', ..] => skip_blanks(text, sign + 1),
+            _ => break,
+        };
+        let Some(more) = quoted(text, next) else { break };
+        value = Value { content: value.content.start..more.content.end, ..more };
+    }
+    if is_word(text.get(value.end)) {
+        value = Value::bare(value.content.start..token_end(text, value.end, Kind::Plain));
+    }
+    Some(value)
 }
 
 /// A string in quotes, perhaps behind backslashes and a prefix of its language (`b'x'`, `N'x'`).
@@ -121,11 +140,9 @@ pub(super) fn dollar_quoted(text: &[u8], from: usize) -> Option<Value> {
     let start = from + fence.len();
     let ahead = if tag == 0 { text.len() } else { text.len().min(start + MAX_AHEAD) };
     match memmem::find(&text[start..ahead], fence) {
-        Some(length) => Some(Value {
-            content: start..start + length,
-            end: start + length + fence.len(),
-            unterminated: false,
-        }),
+        Some(length) => {
+            Some(Value { content: start..start + length, end: start + length + fence.len(), unterminated: false })
+        }
         None if tag == 0 => Some(Value { content: start..text.len(), end: text.len(), unterminated: true }),
         None => None,
     }
@@ -187,7 +204,11 @@ pub(super) fn bare_end(text: &[u8], from: usize, kind: Kind) -> usize {
             return token_end(text, credentials, kind).max(end);
         }
     }
-    if kind == Kind::Url { end } else { connection_string_end(text, end, kind).unwrap_or(end) }
+    if kind == Kind::Url {
+        end
+    } else {
+        connection_string_end(text, end, kind).unwrap_or(end)
+    }
 }
 
 fn token_end(text: &[u8], from: usize, kind: Kind) -> usize {
@@ -214,9 +235,11 @@ fn token_end(text: &[u8], from: usize, kind: Kind) -> usize {
                 unbalanced_until = ahead;
                 false
             }
-            b')' | b']' | b'}' => is_end(next) || next.is_some_and(|&byte| !is_word(Some(&byte)) && byte.is_ascii_punctuation()),
+            b')' | b']' | b'}' => {
+                is_end(next) || next.is_some_and(|&byte| !is_word(Some(&byte)) && byte.is_ascii_punctuation())
+            }
             b'"' | b'\'' | b'`' => !is_word(next),
-            b'<' => next == Some(&b'/') || is_tag(text, at),
+            b'<' => next == Some(&b'/') || at > from && is_tag(text, at),
             b'>' => url || !is_word(next),
             b'\\' => {
                 let behind = at + backslashes_at(text, at);
@@ -291,5 +314,9 @@ fn connection_string_end(text: &[u8], word_end: usize, kind: Kind) -> Option<usi
     if is_prose {
         return None;
     }
-    if text.len() - word_end <= MAX_AHEAD { last_ends(text.len()) } else { None }
+    if text.len() - word_end <= MAX_AHEAD {
+        last_ends(text.len())
+    } else {
+        None
+    }
 }

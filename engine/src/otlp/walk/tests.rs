@@ -160,7 +160,8 @@ impl<'a> Visitor<'a> for Notes {
 
     fn attribute(&mut self, key: &'a [u8]) -> Fate {
         match key {
-            b"replace" => Fate::Replace(b"\x0a\x01R"),
+            b"keep" => Fate::Keep,
+            b"replace" => Fate::Replace,
             b"remove" => Fate::Remove,
             _ => Fate::Walk,
         }
@@ -168,7 +169,20 @@ impl<'a> Visitor<'a> for Notes {
     fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
         key == b"pass" && value != Plain::Text(b"stop")
     }
-    fn attribute_edited(&mut self) {
+    fn keeps_unknown(&self) -> bool {
+        false
+    }
+    fn begin(&mut self, unit: Unit, _content: Reader<'a>) -> Result<(), WireError> {
+        if unit == Unit::Item {
+            self.0.push("item".to_owned());
+        }
+        Ok(())
+    }
+    fn replacement(&mut self, _key: &'a [u8], _value: &Field<'a>) -> Cow<'static, [u8]> {
+        self.0.push("edited".to_owned());
+        Cow::Borrowed(b"\x0a\x01R")
+    }
+    fn removed(&mut self, _key: &'a [u8], _field: &Field<'a>) {
         self.0.push("edited".to_owned());
     }
     fn text(&mut self, at: At<'a>, field: &Field<'a>, text: &'a [u8], _edits: &mut EditList) {
@@ -212,7 +226,7 @@ fn only_what_does_not_pass_is_looked_at_closely() {
     let mut notes = Notes::default();
     walk(Signal::Logs, &log, &mut notes, &mut EditList::default()).unwrap();
     let key = "AttributeKey pass=pass";
-    let closely = [key, "AttributeValue pass=stop", key, "AttributeValue Int(8)", "AttributeValue Int(9)", key, key];
+    let closely = ["item", key, "AttributeValue pass=stop", key, "AttributeValue Int(8)", "AttributeValue Int(9)", key, key];
     assert_eq!(notes.0, closely);
 }
 
@@ -237,6 +251,7 @@ fn values_are_offered_with_their_place_and_key() {
     assert_eq!(
         notes.0,
         [
+            "item",
             "SeverityText =INFO",
             "AttributeKey inner=inner",
             "LogBody inner=x",
@@ -276,8 +291,60 @@ fn attributes_are_replaced_and_removed_whole_wherever_their_key_stands() {
 }
 
 #[test]
+fn what_is_kept_is_not_offered_but_for_its_key() {
+    let source = request(&|out| key_value(out, 6, b"keep", b"secret"));
+    let mut notes = Notes::default();
+    let mut edits = EditList::default();
+    walk(Signal::Logs, &source, &mut notes, &mut edits).unwrap();
+    assert_eq!(notes.0, ["item", "AttributeKey keep=keep"]);
+    assert!(edits.is_empty());
+}
+
+#[test]
+fn unknown_fields_go_at_every_level_if_the_visitor_wants_it() {
+    let unknown = |out: &mut Vec<u8>, wanted: bool| {
+        if wanted {
+            put_bytes_field(out, 200, b"secret");
+            put_varint_field(out, 16, 4_111_111_111_111_111);
+        }
+    };
+    let written = |with: bool| {
+        let mut out = Vec::new();
+        put_message_field(&mut out, 1, |out| {
+            put_message_field(out, 2, |out| {
+                put_message_field(out, 2, |out| {
+                    put_message_field(out, 5, |out| {
+                        put_message_field(out, any_value::KVLIST, |out| {
+                            put_message_field(out, 1, |out| {
+                                put_bytes_field(out, KEY, b"k");
+                                put_message_field(out, VALUE, |out| {
+                                    put_message_field(out, any_value::ARRAY, |out| unknown(out, with));
+                                    unknown(out, with);
+                                });
+                                unknown(out, with);
+                            });
+                            unknown(out, with);
+                        });
+                        unknown(out, with);
+                    });
+                    unknown(out, with);
+                });
+                unknown(out, with);
+            });
+            unknown(out, with);
+        });
+        unknown(&mut out, with);
+        out
+    };
+    let source = written(true);
+    let mut edits = EditList::default();
+    walk(Signal::Logs, &source, &mut Notes::default(), &mut edits).unwrap();
+    assert_eq!(edits.apply(&source).into_owned(), written(false));
+}
+
+#[test]
 fn what_is_replaced_is_validated_all_the_same() {
-    for key in [b"replace".as_slice(), b"remove"] {
+    for key in [b"replace".as_slice(), b"remove", b"keep"] {
         let source = span(&|out| key_value(out, 9, key, b"\xff"));
         assert_eq!(walk(Signal::Traces, &source, &mut Notes::default(), &mut EditList::default()).map(|_| ()), UTF8);
         let deep = nested_maps(MAX_DEPTH);

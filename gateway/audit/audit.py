@@ -102,7 +102,7 @@ class Audit:
         self._record(EventType.RELOAD_REFUSED, actor, {"problems": list(problems)})
 
     def pseudonym_keys(self, keys: Iterable[tuple[str, str, int]]) -> None:
-        """All keys in use: name, tenant, version. A line for each that has a new version, or another number of tenants."""
+        """All keys in use: name, tenant, version. A line for each with another version or number of tenants."""
         versions: dict[str, dict[str, int]] = {}
         for name, tenant, version in keys:
             of_tenants = versions.setdefault(name, {})

@@ -104,8 +104,8 @@ def test_the_default_set_is_every_detector_but_uuid() -> None:
     [
         "password", "PASSWORD", "db.password", "user_password", "dbPassword", "passwd", "pwd", "db_pwd", "passphrase",
         "secret", "client_secret", "clientSecret", "aws_secret_access_key", "SECRET_KEY", "access_token",
-        "refresh_token", "accessToken", "x-csrf-token", "token", "api_key", "apiKey", "x-api-key", "private_key", "authorization",
-        "proxy-authorization", "http.request.header.authorization", "cookie", "set-cookie",
+        "refresh_token", "accessToken", "x-csrf-token", "token", "api_key", "apiKey", "x-api-key", "private_key",
+        "authorization", "proxy-authorization", "http.request.header.authorization", "cookie", "set-cookie",
         "http.response.header.set-cookie", "JSESSIONID", "credentials", "cvv", "iban", "credit_card",
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-//! What the series budget costs a point, beside its encoding: all known, all folded, all rejected.
+//! What the series budget costs a point: encoding without one, and with one while all series are known, folded, rejected.
 
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -9,9 +9,8 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, ResourceM
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
-use _engine::admit::series::{enforce, Now, SeriesBudget};
+use _engine::admit::series::{Now, SeriesBudget};
 use _engine::encode::remote_write::RemoteWriteEncoder;
-use _engine::otlp::edit::EditList;
 use _engine::policy::SeriesQuota;
 use _engine::relabel::Rules;
 
@@ -67,12 +66,13 @@ fn series(criterion: &mut Criterion) {
             SeriesQuota { max_active: Some(max_active), new_per_minute: None, window_s: 3600, max_folded: 100_000 };
         let budget = SeriesBudget::new(Now::read(0));
         let bytes = request(is_monotonic);
-        let mut edits = EditList::default();
         group.bench_function(case, |bencher| {
+            let mut out = Vec::new();
             bencher.iter(|| {
-                edits.clear();
-                let now = Now::read(0);
-                enforce(&budget, &quota, &encoder, &rules, "acme", now, &bytes, &mut edits).map(|held| held.rejected)
+                out.clear();
+                let mut gate = budget.gate(&quota, Now::read(0));
+                let encoded = encoder.encode_through(&mut gate, &bytes, "acme", &rules, &mut out);
+                (encoded, gate.close().rejected)
             });
         });
     }

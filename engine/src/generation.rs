@@ -61,6 +61,8 @@ pub struct SignalRules {
     pub stream_quota: Option<StreamQuota>,
     /// How series are named, by all destinations of the signal together: what the series budget counts.
     pub series_names: RemoteWriteEncoder,
+    /// The route, if there is one, that names series just so: index into [`Tenant::routes`].
+    pub counting_route: Option<usize>,
     /// Indices into the generation's destinations.
     routes: Vec<usize>,
 }
@@ -275,10 +277,11 @@ fn compile_signal(
         Some(sample) => Some(RatioSampler::compile(sample).map_err(|error| format!("sample: {error}"))?),
         None => None,
     };
-    let remote_writes = spec.routes.iter().filter_map(|route| match destinations[*route].1.as_ref() {
+    let remote_write = |route: &usize| match destinations[*route].1.as_ref() {
         Encoder::RemoteWrite(encoder) => Some(encoder),
         Encoder::Otlp | Encoder::OtlpJson | Encoder::Loki(_) => None,
-    });
+    };
+    let series_names = RemoteWriteEncoder::union(spec.routes.iter().filter_map(remote_write));
     Ok(SignalRules {
         masker,
         resource_rules: Rules::compile(&spec.relabel.resource).map_err(|error| format!("relabel.resource: {error}"))?,
@@ -287,7 +290,8 @@ fn compile_signal(
         quota: spec.quota,
         series_quota: spec.series.filter(|_| signal == Signal::Metrics),
         stream_quota: spec.streams.filter(|_| signal == Signal::Logs),
-        series_names: RemoteWriteEncoder::union(remote_writes),
+        counting_route: spec.routes.iter().position(|route| remote_write(route) == Some(&series_names)),
+        series_names,
         routes: spec.routes.clone(),
     })
 }

@@ -1,11 +1,10 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::admit::inflight::Reservation;
-use crate::admit::series::{enforce, Held, Now, SeriesBudget, Streams};
+use crate::admit::series::{Held, Now, SeriesBudget, Streams};
 use crate::admit::volume::Periods;
 use crate::admit::{labels, Cost, Grant, Surroundings};
 use crate::batch::{Batches, Pending, Piece};
@@ -170,18 +169,22 @@ pub fn process(
 
     edits.clear();
     let budget = rules.series_quota.as_ref().zip(tenant.state.active.series());
-    let mut held = Held::default();
+    let mut counted = Counted::default();
     if let Some((quota, budget)) = &budget {
-        let now = Now::read(path.now_ns());
-        let (names, series_rules) = (&rules.series_names, &rules.series_rules);
-        match enforce(budget, quota, names, series_rules, &tenant.state.id, now, &sampled, &mut edits) {
-            Ok(over) => held = over,
+        match count_series(path, tenant, rules, quota, budget, &sampled) {
+            Ok(series) => counted = series,
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
-        if held.rejected > 0 {
-            received.reject_part(RejectReason::SeriesLimit, held.rejected);
-            let why = over_series_budget(held.rejected, &tenant.state.id, quota, budget);
-            accepted.reject(held.rejected, &why);
+        let rejected = counted.held.rejected;
+        if rejected > 0 {
+            received.reject_part(RejectReason::SeriesLimit, rejected);
+            accepted.reject(rejected, &over_series_budget(rejected, &tenant.state.id, quota, budget));
+        }
+    }
+    let still_to_encode = tenant.routes(signal).len() - usize::from(counted.written.is_some());
+    if still_to_encode > 0 && !counted.held.nothing() {
+        if let Err(error) = counted.held.take_out(&sampled, &mut edits) {
+            return Err(reject_malformed(received, error.into()));
         }
     }
     let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
@@ -190,9 +193,36 @@ pub fn process(
     if let Some(masker) = &rules.masker {
         intake.masked(masker, &found.counts);
     }
-    let overflow = budget.filter(|_| !held.grown.is_empty()).map(|(_, budget)| (budget, held.grown.as_slice()));
-    let verdict = hand_over(path, tenant, signal, rules, within_budget, overflow, received, reservation)?;
+    let budget = budget.as_ref().map(|(_, budget)| budget.as_ref());
+    let verdict = hand_over(path, tenant, signal, rules, within_budget, budget, counted, received, reservation)?;
     Ok(Processed { verdict, accepted })
+}
+
+/// What the series budget made of a request.
+#[derive(Default)]
+struct Counted {
+    held: Held,
+    /// Index of the route whose payload came out, and what it is.
+    written: Option<(usize, Vec<u8>, Encoded)>,
+}
+
+/// Holds a metrics request against the tenant's series budget.
+///
+/// Series are counted by the labels that are written for them, so it is done while they are written: mostly there is a
+/// route that names series as they are counted, and this is its encoding. If there is none, what was written is let go.
+fn count_series(
+    path: &Path<'_>,
+    tenant: &Tenant,
+    rules: &SignalRules,
+    quota: &SeriesQuota,
+    budget: &SeriesBudget,
+    request: &[u8],
+) -> Result<Counted, otlp::wire::WireError> {
+    let mut gate = budget.gate(quota, Now::read(path.now_ns()));
+    let mut payload = Vec::new();
+    let names = &rules.series_names;
+    let encoded = names.encode_through(&mut gate, request, &tenant.state.id, &rules.series_rules, &mut payload)?;
+    Ok(Counted { held: gate.close(), written: rules.counting_route.map(|route| (route, payload, encoded)) })
 }
 
 /// Why points are over the series budget, as a client reads it.
@@ -259,7 +289,7 @@ fn admit(
     })
 }
 
-/// Encodes for every destination, then puts the pieces into their batches. `overflow`: series that were folded into.
+/// Encodes for every destination that has no payload yet, then puts the pieces into their batches.
 #[allow(clippy::too_many_arguments)]
 fn hand_over(
     path: &Path<'_>,
@@ -267,7 +297,8 @@ fn hand_over(
     signal: Signal,
     rules: &SignalRules,
     mut request: Cow<'_, [u8]>,
-    overflow: Option<(Arc<SeriesBudget>, &[u64])>,
+    budget: Option<&SeriesBudget>,
+    mut counted: Counted,
     mut received: Received,
     reservation: Reservation,
 ) -> Result<Verdict, Refusal> {
@@ -280,6 +311,10 @@ fn hand_over(
     for (index, route) in routes.iter().enumerate() {
         let mut payload = Vec::new();
         let is_last = index + 1 == routes.len();
+        if let Some((_, payload, encoded)) = counted.written.take_if(|(written, ..)| *written == index) {
+            pieces.push(Share { route, payload, encoded });
+            continue;
+        }
         let encoded = match route.encoder.as_ref() {
             // The last destination that wants OTLP as it is gets the bytes themselves, no copy.
             Encoder::Otlp if is_last => otlp::count_items(signal, &request).map(|items| {
@@ -296,10 +331,10 @@ fn hand_over(
     // An item is filtered if no destination got anything of it.
     received.filtered(pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0));
     intake.tenant_claims(pieces.iter().map(|piece| piece.encoded.tenant_claims).max().unwrap_or(0));
-    match overflow {
+    match budget.filter(|_| !counted.held.grown.is_empty()) {
         None => Ok(append(path, pieces, received, &reservation)),
         // Batches get the samples of an overflow series in the order in which they are made.
-        Some((budget, grown)) => budget.emit(grown, &tenant.state.id, now(), |samples| {
+        Some(budget) => budget.emit(&counted.held.grown, &tenant.state.id, now(), |samples| {
             let encoded = pieces.iter_mut().try_for_each(|piece| {
                 let more = encode(
                     &piece.route.encoder,

@@ -1,5 +1,6 @@
 """What a sender is told when its series are over the budget, on both transports, and what the operator sees."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
+from gateway.sink.server import Sink
 from tests.support.clients import RESPONSES, bearer, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway, sha256
 from tests.support.payloads import metrics
@@ -83,6 +85,41 @@ def test_counters_over_the_budget_are_folded_until_their_own_bound(budget: Gatew
     assert budget.total("gateway_overflow_series", tenant=tenant) == 1
     assert budget.total("gateway_accepted_items_total", tenant=tenant) == 7
     assert budget.total("gateway_encoded_items_total", tenant=tenant) == 5, "three, and the overflow's zero and total"
+
+
+async def test_every_destination_gets_what_is_within_the_budget_and_nothing_else(tmp_path: Path) -> None:
+    sink = Sink()
+    await sink.start()
+    config = base_config(tmp_path)
+    # Series are counted while the payload of `prometheus` is written; the other destinations come before and after it.
+    remote_write = {"type": "remote_write", "url": f"{sink.http_url}/api/v1/write"}
+    config["destinations"] |= {
+        "early": {"type": "file", "path": str(tmp_path / "early" / "{tenant}.jsonl")},
+        "prometheus": remote_write | {"promote_resource_attributes": ["service.version", "deployment"]},
+        "promoting": remote_write | {"promote_resource_attributes": ["deployment"]},
+    }
+    everywhere = ["early", "prometheus", "promoting", "disk"]
+    config["defaults"]["routes"]["metrics"] = everywhere
+    config["tenants"]["acme"]["quotas"] = {"metrics": {"active_series": 3}}
+
+    def send_and_count() -> list[dict[str, float]]:
+        with run_gateway(tmp_path, config) as gateway:
+            app = CountingApplication()
+            app.count({f"u{index}": 10 for index in range(9)})
+            requests = [gauges({f"q{index}": 1.0 for index in range(8)}), app.request()]
+            for request in requests:
+                answer = send_http(gateway, request.SerializeToString(), signal="metrics", headers=bearer("acme-key"))
+                assert answer.code == "OK"
+            gateway.wait_delivered()
+            assert gateway.unaccounted() == 0
+            assert gateway.total("gateway_accepted_items_total", tenant="acme") == 12
+            names = ("gateway_encoded_items_total", "gateway_delivered_items_total")
+            return [{each: gateway.total(name, destination=each) for each in everywhere} for name in names]
+
+    encoded, delivered = await asyncio.to_thread(send_and_count)
+    await sink.stop()
+    assert encoded == dict.fromkeys(everywhere, 5), "three gauges, and the overflow series' zero and total"
+    assert delivered == encoded
 
 
 def test_without_a_budget_nothing_is_tracked(budget: Gateway) -> None:

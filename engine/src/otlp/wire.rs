@@ -116,6 +116,11 @@ impl<'a> Reader<'a> {
         Ok(Reader { buffer: self.buffer, position: field.payload, end: field.end })
     }
 
+    /// Where it stands in the buffer.
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// What is still to be read.
     pub fn bytes(&self) -> &'a [u8] {
         &self.buffer[self.position..self.end]

@@ -1,12 +1,12 @@
 //! The series budget: how many series, and log streams, a tenant may have active, and how many new ones a minute.
 //!
-//! A metric's series is identified by its labels as remote write will write them, after relabelling; a histogram is one
-//! entry that counts for all the series it becomes. What is known flows untouched. New series over budget are folded into
+//! A metric's series is identified by its labels as remote write writes them, after relabelling; a histogram is one entry
+//! that counts for all the series it becomes. What is known flows untouched. New series over budget are folded into
 //! an overflow series (`fold.rs`) if they are cumulative counters or histograms, and rejected otherwise. The state belongs
 //! to the tenant, not to a policy generation: a reload changes limits, not what is known (docs/series-budget.md).
 
-mod enforce;
 mod fold;
+mod gate;
 mod growth;
 mod keys;
 mod overflow;
@@ -30,7 +30,7 @@ use super::budget::set_rate;
 use crate::batch::lock;
 use crate::policy::{Rate, SeriesQuota, StreamQuota};
 
-pub use self::enforce::{enforce, Held};
+pub use self::gate::{Held, SeriesGate};
 pub use self::state::{dump, restore};
 pub use self::streams::{StreamBudget, Streams};
 

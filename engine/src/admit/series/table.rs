@@ -5,14 +5,16 @@
 //! What is no longer active goes a few slots at a time, so that no call pays for a large table.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use crate::batch::lock;
 
 const SHARDS: usize = 64;
 const FIRST_SLOTS: usize = 16;
-/// Slots that each look-up checks for expiry: a table whose series report every minute is swept about every minute.
-const SWEEP_ON_LOOKUP: usize = 2;
+/// Two slots a look-up are checked for expiry: a table whose series report every minute is swept about every minute. They
+/// are checked many at a time, because what is swept is mostly in nobody's cache.
+const LOOKUPS_A_SWEEP: u32 = 32;
+const SWEEP_ON_LOOKUP: usize = 64;
 /// Slots that the first refusal in a second checks, shard after shard: room is found before anything is refused for good.
 const SWEEP_ON_REFUSAL: usize = 16_384;
 
@@ -63,7 +65,7 @@ impl Window {
 
 /// The active series, or streams, of one tenant.
 pub struct ActiveTable {
-    shards: Vec<Mutex<Shard>>,
+    shards: Box<[CacheLine<Mutex<Shard>>; SHARDS]>,
     /// Sum of the weights.
     active: AtomicU64,
     /// The shard that a refusal sweeps next.
@@ -72,10 +74,15 @@ pub struct ActiveTable {
     swept_at_s: AtomicU32,
 }
 
+/// Two threads at neighbouring shards do not slow each other down.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct CacheLine<T>(T);
+
 impl Default for ActiveTable {
     fn default() -> ActiveTable {
         ActiveTable {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Box::new(std::array::from_fn(|_| CacheLine::default())),
             active: AtomicU64::new(0),
             next_swept: AtomicUsize::new(0),
             swept_at_s: AtomicU32::new(0),
@@ -91,7 +98,40 @@ impl ActiveTable {
 
     /// Marks as seen; a new one, or one that comes back after its window, is put in if it fits under `max_active` and
     /// `admit` agrees.
+    #[inline]
     pub fn see(
+        &self,
+        fingerprint: Fingerprint,
+        weight: u32,
+        window: Window,
+        max_active: u64,
+        admit: impl Fn() -> bool,
+    ) -> Seen {
+        if self.is_known(fingerprint, weight, window) {
+            return Seen::Known;
+        }
+        self.see_new(fingerprint, weight, window, max_active, admit)
+    }
+
+    /// The usual case: nothing but the time changes.
+    #[inline]
+    fn is_known(&self, fingerprint: Fingerprint, weight: u32, window: Window) -> bool {
+        let mut shard = self.shard(fingerprint);
+        shard.lookups = shard.lookups.wrapping_add(1);
+        if shard.lookups.is_multiple_of(LOOKUPS_A_SWEEP) {
+            self.release(shard.sweep(window, SWEEP_ON_LOOKUP));
+        }
+        match shard.find(fingerprint) {
+            Some(slot) if slot.weight == weight && !window.has_left(slot.last_seen_s) => {
+                slot.last_seen_s = slot.last_seen_s.max(window.now_s);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn see_new(
         &self,
         fingerprint: Fingerprint,
         weight: u32,
@@ -114,8 +154,7 @@ impl ActiveTable {
         max_active: u64,
         admit: impl Fn() -> bool,
     ) -> Seen {
-        let mut shard = lock(&self.shards[shard_of(fingerprint)]);
-        self.release(shard.sweep(window, SWEEP_ON_LOOKUP));
+        let mut shard = self.shard(fingerprint);
         if let Some(slot) = shard.find(fingerprint) {
             if window.has_left(slot.last_seen_s) {
                 let gone = u64::from(slot.weight);
@@ -147,7 +186,7 @@ impl ActiveTable {
     /// Puts back what a former run had saved.
     pub fn restore(&self, entry: Entry) {
         let fingerprint = Fingerprint::new(entry.fingerprint);
-        let mut shard = lock(&self.shards[shard_of(fingerprint)]);
+        let mut shard = self.shard(fingerprint);
         if shard.find(fingerprint).is_none() {
             shard.insert(Entry { fingerprint: fingerprint.get(), ..entry });
             self.active.fetch_add(u64::from(entry.weight), Ordering::Relaxed);
@@ -156,7 +195,7 @@ impl ActiveTable {
 
     /// Calls `visit` with every entry, shard by shard; a shard is locked only while it is copied.
     pub fn for_each(&self, mut visit: impl FnMut(&Entry)) {
-        for shard in &self.shards {
+        for CacheLine(shard) in self.shards.iter() {
             let slots = lock(shard).slots.clone();
             slots.iter().filter(|slot| slot.fingerprint != 0).for_each(&mut visit);
         }
@@ -164,7 +203,7 @@ impl ActiveTable {
 
     /// Looks at up to `slots` slots of every shard: for tables that nobody looks into any more.
     pub fn sweep_all(&self, window: Window, slots: usize) {
-        for shard in &self.shards {
+        for CacheLine(shard) in self.shards.iter() {
             let freed = lock(shard).sweep(window, slots);
             self.release(freed);
         }
@@ -177,13 +216,19 @@ impl ActiveTable {
         }
         let (mut freed, mut budget) = (0, SWEEP_ON_REFUSAL);
         for _ in 0..SHARDS {
-            let mut shard = lock(&self.shards[self.next_swept.fetch_add(1, Ordering::Relaxed) % SHARDS]);
+            let mut shard = lock(&self.shards[self.next_swept.fetch_add(1, Ordering::Relaxed) % SHARDS].0);
             let slots = shard.slots.len().min(budget);
             budget -= slots;
             freed += shard.sweep(window, slots);
         }
         self.release(freed);
         freed > 0
+    }
+
+    /// The slot within a shard comes from the low bits, the shard from higher ones.
+    #[inline]
+    fn shard(&self, fingerprint: Fingerprint) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[(fingerprint.get() >> 48) as usize % SHARDS].0)
     }
 
     fn release(&self, weight: u64) {
@@ -194,14 +239,9 @@ impl ActiveTable {
 
     /// Bytes of all slots.
     pub fn memory(&self) -> usize {
-        let slots: usize = self.shards.iter().map(|shard| lock(shard).slots.capacity()).sum();
-        slots * std::mem::size_of::<Entry>() + SHARDS * std::mem::size_of::<Mutex<Shard>>()
+        let slots: usize = self.shards.iter().map(|CacheLine(shard)| lock(shard).slots.capacity()).sum();
+        slots * std::mem::size_of::<Entry>() + std::mem::size_of_val(self.shards.as_ref())
     }
-}
-
-/// The slot within a shard comes from the low bits, the shard from higher ones.
-fn shard_of(fingerprint: Fingerprint) -> usize {
-    (fingerprint.get() >> 48) as usize % SHARDS
 }
 
 #[derive(Debug, Default)]
@@ -211,6 +251,8 @@ struct Shard {
     used: usize,
     /// Where the sweep goes on.
     cursor: usize,
+    /// Until the next sweep is due.
+    lookups: u32,
 }
 
 impl Shard {

@@ -122,10 +122,16 @@ pub(super) fn hold(
     input: &ExportMetricsServiceRequest,
 ) -> Outcome {
     let bytes = input.encode_to_vec();
+    let (encoder, mut gate, mut payload) = (RemoteWriteEncoder::default(), budget.gate(quota, now), Vec::new());
+    let encoded = encoder.encode_through(&mut gate, &bytes, TENANT, rules, &mut payload).unwrap();
+    let held = gate.close();
     let mut edits = EditList::default();
-    let names = RemoteWriteEncoder::default();
-    let held = enforce(budget, quota, &names, rules, TENANT, now, &bytes, &mut edits).unwrap();
-    let left = ExportMetricsServiceRequest::decode(edits.apply(&bytes).as_ref()).unwrap();
+    held.take_out(&bytes, &mut edits).unwrap();
+    let left = edits.apply(&bytes);
+    let mut plain = Vec::new();
+    assert_eq!(encoder.encode(&left, TENANT, rules, &mut plain).unwrap(), encoded);
+    assert_eq!(plain, payload, "what is left is what was written");
+    let left = ExportMetricsServiceRequest::decode(left.as_ref()).unwrap();
     let overflow = budget.emit(&held.grown, TENANT, now, |samples| samples.to_vec());
     Outcome { left, overflow: ExportMetricsServiceRequest::decode(overflow.as_slice()).unwrap(), held }
 }
@@ -305,6 +311,17 @@ fn damaged_state_is_refused_not_believed() {
         damaged[index] ^= 0x40;
         assert!(restore(&damaged, now(2)).is_err(), "flipped at {index}");
     }
+}
+
+#[test]
+fn a_state_of_the_first_version_is_refused_by_name() {
+    let state = ActiveState::default();
+    state.update(0, Some(&QUOTA), None);
+    let bytes = dump(TENANT, &state, true).unwrap();
+    let mut former = bytes[..bytes.len() - 8].to_vec();
+    former[8] = 1;
+    former.extend(state::checksum(&former).to_le_bytes());
+    assert_eq!(restore(&former, now(2)).err().unwrap(), "its version is 1; this gateway reads 2");
 }
 
 #[test]

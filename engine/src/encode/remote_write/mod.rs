@@ -3,13 +3,17 @@
 //! Sources: Prometheus Remote-Write 1.0 specification; OpenTelemetry specification, "Prometheus and OpenMetrics
 //! Compatibility". Only cumulative data is series data: delta points, and exponential histograms, are counted as dropped.
 
-pub(crate) mod identity;
+mod exemplars;
+pub mod gate;
 mod labels;
 pub(crate) mod names;
 mod points;
+mod time_series;
 
+use gate::{Gate, Metric, Open};
 use labels::{Extra, PointLabels, ResourceLabels};
-use names::{label_name, unit_name};
+use names::{label_name, metric_name, unit_name, NameKind};
+pub(crate) use points::fixed64s;
 use points::Series;
 
 use super::{DropReason, Encoded};
@@ -30,16 +34,28 @@ const SUMMARY: u64 = 5;
 const CUMULATIVE: u64 = 2;
 
 /// Encodes for one destination.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct RemoteWriteEncoder {
-    /// Resource attributes that become labels, and the labels' names.
+    /// Resource attributes that become labels, and the labels' names; sorted and unique, so that encoders are equal if
+    /// they name series alike.
     promote: Vec<(String, String)>,
 }
 
 impl RemoteWriteEncoder {
     pub fn new(promote: &[String]) -> RemoteWriteEncoder {
         let promote = promote.iter().map(|key| (key.clone(), label_name(key).into_owned()));
-        RemoteWriteEncoder { promote: promote.filter(|(_, name)| !name.is_empty()).collect() }
+        RemoteWriteEncoder::promoting(promote.filter(|(_, name)| !name.is_empty()).collect())
+    }
+
+    /// An encoder that promotes what any of `encoders` does: where labels differ, series do.
+    pub(crate) fn union<'e>(encoders: impl Iterator<Item = &'e RemoteWriteEncoder>) -> RemoteWriteEncoder {
+        RemoteWriteEncoder::promoting(encoders.flat_map(|encoder| encoder.promote.iter().cloned()).collect())
+    }
+
+    fn promoting(mut promote: Vec<(String, String)>) -> RemoteWriteEncoder {
+        promote.sort();
+        promote.dedup();
+        RemoteWriteEncoder { promote }
     }
 
     /// Appends `timeseries` and `metadata` of a WriteRequest for one ExportMetricsServiceRequest, which was validated.
@@ -50,12 +66,25 @@ impl RemoteWriteEncoder {
         series_rules: &Rules,
         out: &mut Vec<u8>,
     ) -> Result<Encoded, WireError> {
+        self.encode_through(&mut Open, request, tenant, series_rules, out)
+    }
+
+    /// [`RemoteWriteEncoder::encode`] for the points that `gate` admits: what is appended, and told, is as if the others
+    /// had never been in the request.
+    pub fn encode_through(
+        &self,
+        gate: &mut impl Gate,
+        request: &[u8],
+        tenant: &str,
+        series_rules: &Rules,
+        out: &mut Vec<u8>,
+    ) -> Result<Encoded, WireError> {
         let mut encoded = Encoded::default();
         let mut resources = Reader::new(request);
         while let Some(resource_metrics) = resources.next_field()? {
             if resource_metrics.number == REQUEST_RESOURCES {
                 let reader = resources.nested(&resource_metrics)?;
-                self.encode_resource(reader, tenant, series_rules, out, &mut encoded)?;
+                self.encode_resource(gate, reader, tenant, series_rules, out, &mut encoded)?;
             }
         }
         Ok(encoded)
@@ -63,6 +92,7 @@ impl RemoteWriteEncoder {
 
     fn encode_resource(
         &self,
+        gate: &mut impl Gate,
         reader: Reader<'_>,
         tenant: &str,
         rules: &Rules,
@@ -79,7 +109,7 @@ impl RemoteWriteEncoder {
             let mut metrics = fields.nested(&scope_metrics)?;
             while let Some(item) = metrics.next_field()? {
                 if item.number == ITEMS {
-                    encode_metric(metrics.nested(&item)?, &mut series, out, encoded)?;
+                    encode_metric(gate, metrics.nested(&item)?, resource.job(), &mut series, out, encoded)?;
                 }
             }
         }
@@ -134,6 +164,11 @@ impl<'a> Resource<'a> {
         Ok(Resource { labels: ResourceLabels { identifying, promoted }, descriptive })
     }
 
+    fn job(&self) -> &str {
+        let job = self.labels.identifying.iter().find(|(name, _)| *name == "job");
+        job.map_or("", |(_, value)| value.as_str())
+    }
+
     /// `target_info`: what is known of a resource, at the time of its latest point. Without job and instance it would
     /// join with nothing.
     fn put_target_info(
@@ -153,21 +188,24 @@ impl<'a> Resource<'a> {
         let mut labels = PointLabels::new(&identifying, tenant, rules);
         labels.fill(&self.descriptive)?;
         encoded.label_collisions += labels.collisions;
-        if points::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
+        if time_series::put_series(out, &mut labels, "target_info", Extra::None, 1.0, latest_ms, &mut []) {
             encoded.items += 1;
         }
         Ok(())
     }
 }
 
-/// A metric as the encoders of its points see it.
-struct Metric<'a> {
-    name: &'a str,
-    description: &'a [u8],
-    unit: &'a str,
-}
-
 impl Metric<'_> {
+    /// The family's name in Prometheus.
+    fn family(&self) -> String {
+        let kind = match self.data {
+            metric::GAUGE => NameKind::Gauge,
+            metric::SUM if self.monotonic => NameKind::MonotonicCounter,
+            _ => NameKind::Other,
+        };
+        metric_name(self.name, self.unit, kind)
+    }
+
     fn put_metadata(&self, out: &mut Vec<u8>, family: &str, metric_type: u64) {
         put_message_field(out, METADATA, |out| {
             put_varint_field(out, 1, metric_type);
@@ -184,19 +222,21 @@ impl Metric<'_> {
 }
 
 fn encode_metric<'r>(
+    gate: &mut impl Gate,
     reader: Reader<'r>,
+    job: &str,
     series: &mut Series<'r>,
     out: &mut Vec<u8>,
     encoded: &mut Encoded,
 ) -> Result<(), WireError> {
-    let mut described = Metric { name: "", description: b"", unit: "" };
+    let (mut name, mut unit, mut description): (_, _, &[u8]) = ("", "", b"");
     let mut fields = reader;
     while let Some(field) = fields.next_field()? {
         let text = || field.bytes().map(|bytes| std::str::from_utf8(bytes).unwrap_or_default());
         match field.number {
-            metric::NAME => described.name = text()?,
-            metric::DESCRIPTION => described.description = field.bytes()?,
-            metric::UNIT => described.unit = text()?,
+            metric::NAME => name = text()?,
+            metric::DESCRIPTION => description = field.bytes()?,
+            metric::UNIT => unit = text()?,
             _ => {}
         }
     }
@@ -213,6 +253,7 @@ fn encode_metric<'r>(
         if count == 0 {
             continue;
         }
+        let metric = Metric { job, name, unit, description, data: data.number, cumulative, monotonic };
         let temporal = matches!(data.number, metric::SUM | metric::HISTOGRAM);
         let metric_type = match data.number {
             metric::SUM if monotonic => COUNTER,
@@ -220,7 +261,7 @@ fn encode_metric<'r>(
             metric::SUMMARY => SUMMARY,
             _ => HISTOGRAM,
         };
-        let family = identity::family_name(described.name, described.unit, data.number, monotonic);
+        let family = metric.family();
         let undeliverable = if data.number == metric::EXPONENTIAL_HISTOGRAM {
             Some(DropReason::ExponentialHistogramUnsupported)
         } else if temporal && !cumulative {
@@ -229,27 +270,30 @@ fn encode_metric<'r>(
             family.is_empty().then_some(DropReason::InvalidPoint)
         };
         if let Some(reason) = undeliverable {
-            encoded.items += count;
-            encoded.drop_items(reason, count);
+            let admitted = series.admitted(gate, &metric, points, &family, count)?;
+            if admitted > 0 {
+                encoded.items += admitted;
+                encoded.drop_items(reason, admitted);
+            }
             continue;
         }
         let before = encoded.items;
         match data.number {
-            metric::HISTOGRAM => series.histogram(points, &family, out, encoded)?,
-            metric::SUMMARY => series.summary(points, &family, out, encoded)?,
-            _ => series.numbers(points, &family, out, encoded)?,
+            metric::HISTOGRAM => series.histogram(gate, &metric, points, &family, out, encoded)?,
+            metric::SUMMARY => series.summary(gate, &metric, points, &family, out, encoded)?,
+            _ => series.numbers(gate, &metric, points, &family, out, encoded)?,
         }
         if encoded.items > before {
-            described.put_metadata(out, &family, metric_type);
+            metric.put_metadata(out, &family, metric_type);
         }
     }
     Ok(())
 }
 
 /// What the message around the points says.
-pub(crate) struct Shape {
-    pub(crate) cumulative: bool,
-    pub(crate) monotonic: bool,
+struct Shape {
+    cumulative: bool,
+    monotonic: bool,
     count: u64,
 }
 

@@ -1,32 +1,25 @@
 //! Data points as series.
 
-use super::labels::{put_label, Extra, PointLabels, ResourceLabels};
-use super::names::label_name;
-use super::TIMESERIES;
+use super::exemplars::{encode_exemplars, Exemplar};
+use super::gate::{Gate, Metric};
+use super::labels::{Extra, PointLabels, ResourceLabels};
+use super::time_series::{put_admitted, put_series, Put};
 use crate::encode::{DropReason, Encoded};
-use crate::otlp::metric::DATA_POINTS;
-use crate::otlp::text::{put_hex, KeyValue};
-use crate::otlp::wire::{
-    put_fixed64_field, put_message_field, put_message_field_of, put_varint_field, Field, Reader, Value, WireError,
-};
+use crate::otlp::metric::{self, DATA_POINTS};
+use crate::otlp::wire::{Field, Reader, Value, WireError};
 use crate::relabel::Rules;
 
-/// TimeSeries.
-const SAMPLES: u32 = 2;
-const EXEMPLARS: u32 = 3;
-/// About what a series with one sample takes, for the width of its length prefix.
-const SERIES_BYTES: usize = 300;
 /// "No value": the series ends here. Prometheus' stale marker.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 const NO_RECORDED_VALUE: u64 = 1;
-/// What the labels of an exemplar may be long together, in characters (OpenMetrics).
-const MAX_EXEMPLAR_CHARS: usize = 128;
 
 /// Encodes the points of one resource; remembers what `target_info` needs.
 pub(super) struct Series<'r> {
     labels: PointLabels<'r>,
     attributes: Vec<&'r [u8]>,
     exemplars: Vec<&'r [u8]>,
+    /// The labels by which a gate knows a point whose series have others.
+    identity: Vec<u8>,
     /// Timestamp of the latest point.
     pub(super) latest_ms: i64,
 }
@@ -37,6 +30,7 @@ impl<'r> Series<'r> {
             labels: PointLabels::new(resource, tenant, rules),
             attributes: Vec::new(),
             exemplars: Vec::new(),
+            identity: Vec::new(),
             latest_ms: 0,
         }
     }
@@ -44,6 +38,8 @@ impl<'r> Series<'r> {
     /// Points of a gauge or a sum: NumberDataPoint.
     pub(super) fn numbers(
         &mut self,
+        gate: &mut impl Gate,
+        metric: &Metric<'_>,
         mut points: Reader<'r>,
         family: &str,
         out: &mut Vec<u8>,
@@ -55,7 +51,8 @@ impl<'r> Series<'r> {
             }
             self.begin();
             let (mut time, mut value, mut flags) = (0, 0.0, 0);
-            let mut fields = points.nested(&point)?;
+            let message = points.nested(&point)?;
+            let mut fields = message;
             while let Some(field) = fields.next_field()? {
                 match field.number {
                     3 => time = field.fixed64()?,
@@ -67,12 +64,16 @@ impl<'r> Series<'r> {
                     _ => {}
                 }
             }
-            self.finish_labels(encoded)?;
-            let time = self.time_ms(time);
+            self.labels.fill(&self.attributes)?;
             let value = recorded(flags, value);
             let mut exemplars = encode_exemplars(&self.exemplars)?;
-            let written = self.put(out, family, Extra::None, value, time, &mut exemplars);
-            count(encoded, u64::from(written));
+            let admit = |labels: &[u8]| gate.admits(metric, labels, 1, message);
+            let put =
+                put_admitted(out, &mut self.labels, family, Extra::None, value, millis(time), &mut exemplars, admit)?;
+            if put != Put::Refused {
+                self.note(encoded, time);
+                count(encoded, u64::from(put == Put::Written));
+            }
         }
         Ok(())
     }
@@ -80,6 +81,8 @@ impl<'r> Series<'r> {
     /// Points of a histogram: cumulative buckets, sum if it is known, count.
     pub(super) fn histogram(
         &mut self,
+        gate: &mut impl Gate,
+        metric: &Metric<'_>,
         mut points: Reader<'r>,
         family: &str,
         out: &mut Vec<u8>,
@@ -95,7 +98,8 @@ impl<'r> Series<'r> {
             counts.clear();
             bounds.clear();
             let (mut time, mut total, mut sum, mut flags) = (0, 0, None, 0);
-            let mut fields = points.nested(&point)?;
+            let message = points.nested(&point)?;
+            let mut fields = message;
             while let Some(field) = fields.next_field()? {
                 match field.number {
                     3 => time = field.fixed64()?,
@@ -109,6 +113,10 @@ impl<'r> Series<'r> {
                     _ => {}
                 }
             }
+            self.labels.fill(&self.attributes)?;
+            if !self.admits(gate, metric, histogram_weight(counts.len(), sum.is_some()), message, family)? {
+                continue;
+            }
             // No buckets at all is a histogram of count and sum.
             let fits = counts.len() == bounds.len() + 1 || (counts.is_empty() && bounds.is_empty());
             let ascending = bounds.windows(2).all(|pair| f64::from_bits(pair[0]) < f64::from_bits(pair[1]));
@@ -117,8 +125,7 @@ impl<'r> Series<'r> {
                 encoded.drop_items(DropReason::InvalidPoint, 1);
                 continue;
             }
-            self.finish_labels(encoded)?;
-            let time = self.time_ms(time);
+            let time = self.note(encoded, time);
             let mut exemplars = encode_exemplars(&self.exemplars)?;
             exemplars.sort_by(|left, right| left.value.total_cmp(&right.value));
             let mut rest = exemplars.as_mut_slice();
@@ -151,6 +158,8 @@ impl<'r> Series<'r> {
     /// Points of a summary: quantiles, sum, count.
     pub(super) fn summary(
         &mut self,
+        gate: &mut impl Gate,
+        metric: &Metric<'_>,
         mut points: Reader<'r>,
         family: &str,
         out: &mut Vec<u8>,
@@ -165,7 +174,8 @@ impl<'r> Series<'r> {
             self.begin();
             quantiles.clear();
             let (mut time, mut total, mut sum, mut flags) = (0, 0, 0.0, 0);
-            let mut fields = points.nested(&point)?;
+            let message = points.nested(&point)?;
+            let mut fields = message;
             while let Some(field) = fields.next_field()? {
                 match field.number {
                     3 => time = field.fixed64()?,
@@ -177,8 +187,11 @@ impl<'r> Series<'r> {
                     _ => {}
                 }
             }
-            self.finish_labels(encoded)?;
-            let time = self.time_ms(time);
+            self.labels.fill(&self.attributes)?;
+            if !self.admits(gate, metric, summary_weight(quantiles.len()), message, family)? {
+                continue;
+            }
+            let time = self.note(encoded, time);
             let mut written = u64::from(self.put(out, &sum_name, Extra::None, recorded(flags, sum), time, &mut []));
             written += u64::from(self.put(out, &count_name, Extra::None, recorded(flags, total as f64), time, &mut []));
             for (quantile, value) in &quantiles {
@@ -196,17 +209,79 @@ impl<'r> Series<'r> {
         self.exemplars.clear();
     }
 
-    fn finish_labels(&mut self, encoded: &mut Encoded) -> Result<(), WireError> {
-        self.labels.fill(&self.attributes)?;
-        encoded.label_collisions += self.labels.collisions;
-        encoded.tenant_claims += u64::from(self.labels.claims_tenant);
-        Ok(())
+    /// How many points of a metric that cannot be written the gate admits; `count`: all of them.
+    pub(super) fn admitted<G: Gate>(
+        &mut self,
+        gate: &mut G,
+        metric: &Metric<'_>,
+        mut points: Reader<'r>,
+        family: &str,
+        count: u64,
+    ) -> Result<u64, WireError> {
+        if !G::DECIDES {
+            return Ok(count);
+        }
+        let mut admitted = 0;
+        while let Some(point) = points.next_field()? {
+            if point.number == DATA_POINTS {
+                let message = points.nested(&point)?;
+                let weight = self.read_identity(metric.data, message)?;
+                self.labels.fill(&self.attributes)?;
+                admitted += u64::from(self.admits(gate, metric, weight, message, family)?);
+            }
+        }
+        Ok(admitted)
     }
 
-    fn time_ms(&mut self, nanos: u64) -> i64 {
-        let milliseconds = (nanos / 1_000_000) as i64;
-        self.latest_ms = self.latest_ms.max(milliseconds);
-        milliseconds
+    /// Reads a point's attributes only; returns how many series it would be.
+    fn read_identity(&mut self, data: u32, mut fields: Reader<'r>) -> Result<u32, WireError> {
+        self.begin();
+        let (mut counts, mut has_sum, mut quantiles) = (Vec::new(), false, 0);
+        while let Some(field) = fields.next_field()? {
+            match (data, field.number) {
+                (metric::HISTOGRAM, 9)
+                | (metric::EXPONENTIAL_HISTOGRAM, 1)
+                | (metric::GAUGE | metric::SUM | metric::SUMMARY, 7) => self.attributes.push(field.bytes()?),
+                (metric::HISTOGRAM, 5) => has_sum = true,
+                (metric::HISTOGRAM, 6) => fixed64s(&field, &mut counts)?,
+                (metric::SUMMARY, 6) => quantiles += 1,
+                _ => {}
+            }
+        }
+        Ok(match data {
+            metric::HISTOGRAM => histogram_weight(counts.len(), has_sum),
+            metric::SUMMARY => summary_weight(quantiles),
+            _ => 1,
+        })
+    }
+
+    /// Whether the gate admits the point whose labels are filled in, of `weight` series.
+    fn admits<G: Gate>(
+        &mut self,
+        gate: &mut G,
+        metric: &Metric<'_>,
+        weight: u32,
+        point: Reader<'_>,
+        family: &str,
+    ) -> Result<bool, WireError> {
+        if !G::DECIDES {
+            return Ok(true);
+        }
+        self.identity.clear();
+        // What the rules drop is no series.
+        if !self.labels.put(&mut self.identity, family, Extra::None) {
+            return Ok(true);
+        }
+        gate.admits(metric, &self.identity, weight, point)
+    }
+
+    /// Counts what was found in the labels, and returns the time in milliseconds.
+    fn note(&mut self, encoded: &mut Encoded, time_ns: u64) -> i64 {
+        encoded.label_collisions += self.labels.collisions;
+        encoded.tenant_claims += u64::from(self.labels.claims_tenant);
+        let time_ms = millis(time_ns);
+        self.latest_ms = self.latest_ms.max(time_ms);
+        time_ms
     }
 
     fn put(
@@ -222,6 +297,20 @@ impl<'r> Series<'r> {
     }
 }
 
+fn millis(nanos: u64) -> i64 {
+    (nanos / 1_000_000) as i64
+}
+
+/// Buckets (the last one always is), sum, count.
+fn histogram_weight(buckets: usize, has_sum: bool) -> u32 {
+    u32::try_from(buckets.max(1)).unwrap_or(u32::MAX).saturating_add(1 + u32::from(has_sum))
+}
+
+/// Quantiles, sum, count.
+fn summary_weight(quantiles: usize) -> u32 {
+    u32::try_from(quantiles).unwrap_or(u32::MAX).saturating_add(2)
+}
+
 /// `written` series of one point; a point of which no series is left was filtered.
 fn count(encoded: &mut Encoded, written: u64) {
     encoded.items += written;
@@ -234,36 +323,6 @@ fn recorded(flags: u64, value: f64) -> f64 {
     } else {
         value
     }
-}
-
-/// Appends one TimeSeries with one sample; false, and nothing, if the rules drop it.
-pub(super) fn put_series(
-    out: &mut Vec<u8>,
-    labels: &mut PointLabels<'_>,
-    name: &str,
-    extra: Extra<'_>,
-    value: f64,
-    time_ms: i64,
-    exemplars: &mut [Exemplar],
-) -> bool {
-    let begin = out.len();
-    let mut kept = true;
-    put_message_field_of(SERIES_BYTES, out, TIMESERIES, |out| {
-        kept = labels.put(out, name, extra);
-        put_message_field(out, SAMPLES, |out| {
-            put_fixed64_field(out, 1, value.to_bits());
-            put_varint_field(out, 2, time_ms as u64);
-        });
-        // Prometheus takes no exemplar of a series that is older than the one before.
-        exemplars.sort_by_key(|exemplar| exemplar.time_ms);
-        for exemplar in exemplars {
-            put_message_field(out, EXEMPLARS, |out| out.extend_from_slice(&exemplar.encoded));
-        }
-    });
-    if !kept {
-        out.truncate(begin);
-    }
-    kept
 }
 
 /// ValueAtQuantile { quantile = 1, value = 2 }.
@@ -306,64 +365,4 @@ impl std::fmt::Display for Number {
             value => write!(f, "{value}"),
         }
     }
-}
-
-/// A remote-write Exemplar { labels = 1, value = 2, timestamp = 3 }, encoded.
-pub(super) struct Exemplar {
-    value: f64,
-    time_ms: u64,
-    encoded: Vec<u8>,
-}
-
-fn encode_exemplars(exemplars: &[&[u8]]) -> Result<Vec<Exemplar>, WireError> {
-    exemplars.iter().map(|exemplar| encode_exemplar(exemplar)).collect()
-}
-
-fn encode_exemplar(exemplar: &[u8]) -> Result<Exemplar, WireError> {
-    let (mut time, mut value) = (0, 0.0);
-    let (mut span_id, mut trace_id): (&[u8], &[u8]) = (b"", b"");
-    let mut attributes = Vec::new();
-    let mut fields = Reader::new(exemplar);
-    while let Some(field) = fields.next_field()? {
-        match field.number {
-            2 => time = field.fixed64()?,
-            3 => value = field.double()?,
-            4 => span_id = field.bytes()?,
-            5 => trace_id = field.bytes()?,
-            6 => value = field.fixed64()? as i64 as f64,
-            7 => attributes.push(field.bytes()?),
-            _ => {}
-        }
-    }
-    let mut labels: Vec<(String, String)> = Vec::new();
-    let mut chars = 0;
-    for (name, id) in [("trace_id", trace_id), ("span_id", span_id)] {
-        if !id.is_empty() {
-            let mut hex = Vec::with_capacity(id.len() * 2);
-            put_hex(&mut hex, id);
-            chars += name.len() + hex.len();
-            labels.push((name.to_owned(), String::from_utf8_lossy(&hex).into_owned()));
-        }
-    }
-    for attribute in attributes {
-        let pair = KeyValue::read(attribute)?;
-        let name = label_name(std::str::from_utf8(pair.key).unwrap_or_default()).into_owned();
-        let text = pair.value.text()?;
-        let length = name.chars().count() + text.chars().count();
-        let fresh = !name.is_empty() && !text.is_empty() && labels.iter().all(|(known, _)| *known != name);
-        // What does not fit is left out: an exemplar over the limit would be refused as a whole.
-        if fresh && chars + length <= MAX_EXEMPLAR_CHARS {
-            chars += length;
-            labels.push((name, text.into_owned()));
-        }
-    }
-    labels.sort();
-    let mut encoded = Vec::new();
-    for (name, value) in &labels {
-        put_label(&mut encoded, name, value);
-    }
-    put_fixed64_field(&mut encoded, 2, value.to_bits());
-    let time_ms = time / 1_000_000;
-    put_varint_field(&mut encoded, 3, time_ms);
-    Ok(Exemplar { value, time_ms, encoded })
 }

@@ -1,5 +1,6 @@
 //! What Prometheus needs of a WriteRequest, read back by prost from messages that this file declares.
 
+mod gated;
 mod labels;
 mod points;
 mod properties;

@@ -61,7 +61,13 @@ fn data() -> impl Strategy<Value = Data> {
         quantile_values,
         ..Default::default()
     });
+    let exponential = (attributes(), any::<u64>()).prop_map(|(attributes, count)| {
+        otlp::ExponentialHistogramDataPoint { attributes, count, ..Default::default() }
+    });
     prop_oneof![
+        (vec(exponential, 0..3), 1..3).prop_map(|(data_points, aggregation_temporality)| {
+            Data::ExponentialHistogram(otlp::ExponentialHistogram { data_points, aggregation_temporality })
+        }),
         numbers().prop_map(|data_points| Data::Gauge(otlp::Gauge { data_points })),
         (numbers(), 0..3, any::<bool>()).prop_map(|(data_points, aggregation_temporality, is_monotonic)| {
             Data::Sum(otlp::Sum { data_points, aggregation_temporality, is_monotonic })
@@ -73,7 +79,7 @@ fn data() -> impl Strategy<Value = Data> {
     ]
 }
 
-fn requests() -> impl Strategy<Value = ExportMetricsServiceRequest> {
+pub(super) fn requests() -> impl Strategy<Value = ExportMetricsServiceRequest> {
     let name = prop_oneof!["[a-z]{1,3}([._][a-z]{1,3})?", ".{0,5}"];
     let unit = prop_oneof!["(1|s|By|m/s|%)?", ".{0,4}"];
     let metric = (name, unit, data()).prop_map(|(name, unit, data)| metric(&name, &unit, data));

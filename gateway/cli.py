@@ -213,11 +213,47 @@ def pseudonym(
     tenant: Annotated[str, typer.Option(help="Whose data it is in.")],
     config: ConfigFile = Path("config/gateway.yaml"),
     key: Annotated[str | None, typer.Option(help="One of pseudonym_keys; by default all.")] = None,
+    form: Annotated[
+        Literal["text", "email", "digits", "code", "address"] | None,
+        typer.Option(
+            help="What the value was found as; text for values of keys, regexes and words. Guessed by default."
+        ),
+    ] = None,
 ) -> None:
     """Show what a value was replaced with, to find somebody's data again. Exit code 0, or 1 if a key is missing."""
     from gateway.pseudonyms.command import run as run_pseudonym
+    from gateway.pseudonyms.pseudonym import Form
 
-    raise typer.Exit(run_pseudonym(config, tenant, value, key))
+    raise typer.Exit(run_pseudonym(config, tenant, value, key, None if form is None else Form(form)))
+
+
+@app.command(epilog="Example:  gateway explain request.json -c gateway.yaml --tenant acme --all")
+def explain(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="An OTLP/JSON request, lines of them, one span, metric or log record, or protobuf; - is stdin."
+        ),
+    ],
+    tenant: Annotated[str, typer.Option(help="Whose rules hold.")],
+    config: ConfigFile = Path("config/gateway.yaml"),
+    signal: Annotated[
+        Literal["traces", "metrics", "logs"] | None, typer.Option(help="Needed for protobuf; otherwise guessed.")
+    ] = None,
+    show_values: Annotated[
+        bool, typer.Option("--show-values", help="Show what is masked, not only its length.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="List the values in which nothing was found, too.")] = False,
+    format: Annotated[Literal["table", "json"], typer.Option(help="json: one object.")] = "table",  # noqa: A002
+) -> None:
+    """Show what masking makes of a request: rule, detector and result of each value. Exit code 0, or 2: wrong input."""
+    from gateway.explain.command import run as run_explain
+    from gateway.types import Signal
+
+    which = None if signal is None else Signal(signal)
+    raise typer.Exit(
+        run_explain(file, config, tenant, which, show_values=show_values, show_untouched=every, form=format)
+    )
 
 
 @app.command(epilog="Example:  gateway schema > gateway.schema.json")

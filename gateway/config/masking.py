@@ -165,8 +165,8 @@ class Mask(Model):
     this key."""
     action: MaskAction | None = None
     """Of keys and detectors. `redact` (default) leaves a word such as [email] behind, `remove` nothing, `partial` the
-    last four characters, `pseudonymise` a keyed hash, `format_preserving` other digits; `drop_item` drops the span,
-    log record or point."""
+    end of the value (of an address its network), `pseudonymise` a keyed hash, `format_preserving` other digits;
+    `drop_item` drops the span, log record or point."""
     allow: MaskAllow = MaskAllow()
     budget: MaskBudget = MaskBudget()
     pseudonym_key: str | None = None

@@ -4,23 +4,20 @@ import asyncio
 import sys
 from pathlib import Path
 
-import structlog
 import typer
 
 from gateway.config.loader import load
-from gateway.config.models import Config
 from gateway.config.problems import ConfigError
-from gateway.pseudonyms.keys import SHARED, HeldKeys
-from gateway.pseudonyms.pace import Pace
-from gateway.pseudonyms.pseudonym import pseudonym
-from gateway.pseudonyms.pseudonym_keys import open_source
-from gateway.pseudonyms.vault import Vault
+from gateway.pseudonyms.look import look_up
+from gateway.pseudonyms.pseudonym import Form, guess, pseudonym
 
 EXIT_OK, EXIT_MISSING, EXIT_USAGE = 0, 1, 2
 
 
-def run(config_path: Path, tenant: str, value: str, key_name: str | None) -> int:
+def run(config_path: Path, tenant: str, value: str, key_name: str | None, form: Form | None) -> int:
     """Print the value's pseudonym under every version of the tenant's keys, newest first; `-` reads it from stdin.
+
+    `form`: what the value is to whoever found it; None guesses.
 
     Returns the exit code: 0, 1 if a key could not be had, 2 for wrong usage. No key is made by asking.
     """
@@ -42,35 +39,19 @@ def run(config_path: Path, tenant: str, value: str, key_name: str | None) -> int
         typer.echo(f"{config_path} has no section vault to read keys from", err=True)
         return EXIT_USAGE
     # What a shell cannot decode stands for its bytes, as Python's arguments have it.
-    sought = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
+    text = sys.stdin.readline().rstrip("\r\n") if value == "-" else value
+    sought = text.encode(errors="surrogateescape")
+    form = form or guess(sought)
     names = [key_name] if key_name is not None else sorted(config.pseudonym_keys)
-    return asyncio.run(_show(config, names, tenant, sought.encode(errors="surrogateescape")))
-
-
-async def _show(config: Config, names: list[str], tenant: str, value: bytes) -> int:
-    pace, log = Pace(), structlog.get_logger(__name__)
-    vault = Vault(config.vault, pace=pace, log=log) if config.vault is not None else None
     code = EXIT_OK
-    try:
-        for name in names:
-            settings = config.pseudonym_keys[name]
-            source = open_source(name, settings, vault, pace=pace, may_create=False)
-            owner = SHARED if settings.shared else tenant
-            held = HeldKeys()
-            reading = await source.read([owner], held)
-            held.take(reading.found, [owner])
-            for problem in reading.problems:
-                typer.echo(problem, err=True)
-            keys = held.of_tenant(name, tenant, shared=settings.shared)
-            if not keys and not reading.problems:
-                typer.echo(f"tenant {tenant} has no key {name} yet; nothing was pseudonymised with it", err=True)
-            if reading.problems or not keys:
-                code = EXIT_MISSING
-            for key in reversed(keys):
-                typer.echo(f"{pseudonym(key.key, key.version, value)}  {name}")
-                key.wipe()
-            held.wipe()
-    finally:
-        if vault is not None:
-            await vault.close()
+    for name, looked in zip(names, asyncio.run(look_up(config, names, tenant)), strict=True):
+        for problem in looked.problems:
+            typer.echo(problem, err=True)
+        if not looked.keys and not looked.problems:
+            typer.echo(f"tenant {tenant} has no key {name} yet; nothing was pseudonymised with it", err=True)
+        if looked.problems or not looked.keys:
+            code = EXIT_MISSING
+        for key in reversed(looked.keys):
+            typer.echo(f"{pseudonym(key.key, key.version, sought, form)}  {name}  {form}")
+            key.wipe()
     return code

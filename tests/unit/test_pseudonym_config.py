@@ -14,6 +14,8 @@ from gateway.config.check import check
 from gateway.config.loader import load_text
 from gateway.config.problems import ConfigError
 from gateway.pseudonyms.keys import derive
+from gateway.pseudonyms.look import look_up
+from gateway.pseudonyms.pace import Pace
 from tests.support.vault import run_vault
 from tests.support.vault_store import Role, TransitKey
 
@@ -145,7 +147,7 @@ def test_the_command_shows_a_value_under_every_version(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG % (KEY_1.hex(), KEY_2.hex()))
     expected = [
-        f"h{version}:{hmac.new(derived(key, 'acme'), b'jane@example.org', hashlib.sha256).hexdigest()[:24]}  main"
+        f"h{version}:{hmac.new(derived(key, 'acme'), b'jane@example.org', 'sha256').hexdigest()[:24]}  main  email"
         for version, key in ((2, KEY_2), (1, KEY_1))
     ]
     code, out, err = show("-c", file, "--tenant", "acme", "jane@example.org")
@@ -191,4 +193,23 @@ async def test_asking_for_a_pseudonym_makes_no_key(tmp_path: Path) -> None:
         wrapped.write_text(json.dumps({"transit_key": "transit/keys/gateway", "tenants": {"acme": [entry]}}))
         expected = hmac.new(KEY_1, b"x", hashlib.sha256).hexdigest()[:24]
         found = await asyncio.to_thread(show, "-c", file, "--tenant", "acme", "x")
-        assert found == (0, f"h1:{expected}  t\n", "")
+        assert found == (0, f"h1:{expected}  t  text\n", "")
+
+
+async def test_a_source_that_does_not_answer_is_given_up() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    text = f"""\
+destinations: {{d: {{type: file, path: ./out}}}}
+tenants: {{acme: {{}}}}
+vault: {{address: "http://127.0.0.1:{port}", auth: {{token: hvs.x}}, timeout: 30s}}
+pseudonym_keys: {{kv: {{vault_kv: {{path: gateway}}}}}}
+"""
+    config = load_text(text, Path("gateway.yaml")).config
+    (looked,) = await look_up(config, ["kv"], "acme", Pace(start_limit_s=0.1))
+    assert (looked.keys, looked.problems) == ([], ["pseudonym_keys.kv: no answer within 0.1 s"])
+    server.close()

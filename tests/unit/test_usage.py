@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
+from gateway.admin.masking import MaskingView
 from gateway.admin.metrics import DaemonState
 from gateway.audit.audit import Audit
 from gateway.config.models import Admin, AdminToken, Price
@@ -294,6 +295,7 @@ class Running:
             gatekeeper=Gatekeeper(Admin(tokens=tokens)), state=DaemonState("test"), checks=dict,
             collectors=lambda tenant: [UsageCollector(self.usage.stats, tenant)], reload=reload,
             witness=Audit.open(None, lambda: 1), usage=self.usage,
+            masking=lambda: MaskingView({}, ()), missing_keys=dict,
         )  # fmt: skip
         self.client = TestClient(TestServer(app.application()))
         await self.client.start_server()

@@ -25,6 +25,7 @@ MAIL, ADDRESS, PASSWORD = "bob@example.com", "10.42.7.19", "correct horse batter
 
 PERSONAL = {"keys": "password", "detectors": ["email", "ipv4"]}
 MASKS: dict[str, dict[str, Any]] = {
+    "default": {},
     "redact": PERSONAL,
     "remove": {**PERSONAL, "action": "remove"},
     "partial": {**PERSONAL, "action": "partial"},
@@ -163,6 +164,15 @@ def test_allowed_keys_and_services_are_left_as_they_are(masking: Gateway, send: 
     assert attributes(first) == {"reply-to": MAIL, "contact": "[email]", "password": "[redacted]"}
     first, _ = through(masking, "allow", send, signal, service="relay", **sent)
     assert attributes(first) == sent
+
+
+@EVERY_SIGNAL
+def test_a_mask_without_any_key_masks_secrets_and_the_default_detectors(masking: Gateway, signal: str) -> None:
+    uuid = "550e8400-e29b-41d4-a716-446655440000"
+    sent = {"note": f"{MAIL}, DE89370400440532013000, 078-05-1120, {uuid}", "client_secret": "x", "session.id": "s-1"}
+    first, _ = through(masking, "default", send_grpc, signal, **sent)
+    left = {"note": f"[email], [iban], [us_ssn], {uuid}", "client_secret": "[redacted]", "session.id": "s-1"}
+    assert attributes(first) == left
 
 
 # The dry run.

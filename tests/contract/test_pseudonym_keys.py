@@ -112,20 +112,21 @@ def _rotate_under_load(folder: Path, vault: VaultServer) -> None:
 
 
 @contextmanager
-def _load(gateway: Gateway) -> Iterator[list[str]]:
-    """Requests of acme, one after the other over each transport; their answers."""
+def _load(gateway: Gateway, *tenants: str) -> Iterator[list[str]]:
+    """Requests of acme, or of these tenants, one after the other over each transport; their answers."""
     answers: list[str] = []
     stopped = threading.Event()
 
-    def work(transport: str) -> None:
+    def work(transport: str, tenant: str) -> None:
         while not stopped.is_set():
             try:
-                answers.append(send(gateway, "acme", transport).code)
+                answers.append(send(gateway, tenant, transport).code)
             except Exception as error:
                 answers.append(repr(error))
                 raise
 
-    threads = [threading.Thread(target=work, args=(transport,)) for transport in ("grpc", "http")]
+    senders = [(transport, tenant) for transport in ("grpc", "http") for tenant in tenants or ("acme",)]
+    threads = [threading.Thread(target=work, args=sender) for sender in senders]
     for thread in threads:
         thread.start()
     try:
@@ -167,6 +168,28 @@ def test_a_reload_brings_keys_and_takes_them_away(tmp_path: Path) -> None:
         found = list(dict.fromkeys(contacts(gateway, "acme")))
         expected = [pseudonym(derive(bytearray(key), "acme"), n, MAIL.encode()) for n, key in ((3, KEY_1), (4, KEY_2))]
         assert found == [MAIL, *expected]
+
+
+async def test_while_keys_of_a_new_policy_are_fetched_those_of_the_old_one_stay(tmp_path: Path) -> None:
+    async with run_vault() as vault:
+        for tenant in ("acme", "globex"):
+            vault.put(f"gateway/{tenant}", key=KEY_1.hex())
+        await asyncio.to_thread(_change_who_needs_a_key, tmp_path, vault)
+
+
+def _change_who_needs_a_key(folder: Path, vault: VaultServer) -> None:
+    config = vault_config(folder, vault)
+    with run_gateway(folder, config) as gateway:
+        gateway.extra["folder"] = folder
+        vault.delay_s = 0.3
+        config["tenants"]["globex"]["mask"] = config["tenants"]["acme"].pop("mask")
+        with _load(gateway, "acme", "globex") as answers:
+            _reload(gateway, config)
+        assert set(answers) == {"OK"}
+        for tenant in ("acme", "globex"):
+            assert send(gateway, tenant).code == "OK"
+        assert contacts(gateway, "acme")[-1] == MAIL
+        assert contacts(gateway, "globex")[-1] == pseudonym(bytearray(KEY_1), 1, MAIL.encode())
 
 
 def _reload(gateway: Gateway, config: dict[str, Any]) -> None:

@@ -12,7 +12,8 @@ from gateway.config.loader import load_text
 from gateway.config.masking import DEFAULT_DETECTORS, DETECTORS, Mask
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError
-from gateway.config.word_list import MAX_WORDS
+from gateway.config.word_list import MAX_WORDS, read_words
+from gateway.policy import compiler
 from gateway.policy.compiler import compile_table
 from gateway.policy.inheritance import effective
 from gateway.policy.masking import SENSITIVE_KEYS, compile_mask, wanted_pseudonym_keys
@@ -136,7 +137,9 @@ def test_what_else_is_set_reaches_the_engine() -> None:
     assert compiled({})["budget"] == {"item_bytes": 4 << 20, "item_us": 100_000}
 
 
-def test_a_file_of_words_is_read_once_without_comments_and_blank_lines(tmp_path: Path) -> None:
+def test_a_file_of_words_is_read_once_without_comments_and_blank_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "words"
     file.write_bytes("\ufeffMiller\r\n\n  # a comment\n  Bär & Söhne \n#x\n".encode())
     mask = {"rules": [{"name": "customer", "words_file": str(file)}], "keys": [], "detectors": []}
@@ -151,7 +154,10 @@ def test_a_file_of_words_is_read_once_without_comments_and_blank_lines(tmp_path:
             "tenants": tenants,
         }
     )
+    read: list[Path] = []
+    monkeypatch.setattr(compiler, "read_words", lambda path: read.append(path) or read_words(path))
     assert len(orjson.loads(compile_table(config, 1))["policies"]) == 3, "tenants with equal masks share a policy"
+    assert read == [file]
     file.unlink()
     with pytest.raises(ValueError, match=r"cannot read .*words: No such file"):
         compile_table(config, 1)

@@ -1,5 +1,5 @@
 //! Detectors: what a secret looks like. Each is one file, one line in the [`REGISTRY`], and one in
-//! `gateway/policy/masking.py`, so that it can be configured. What each finds is written in docs/masking.md.
+//! `gateway/config/masking.py`, so that it can be configured. What each finds is written in docs/masking.md.
 
 mod authorization;
 mod aws_key;

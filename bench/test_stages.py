@@ -53,7 +53,7 @@ def engine() -> Iterator[Engine]:
             },
             "defaults": {
                 "routes": {"traces": ["otlp_json"], "logs": ["loki"], "metrics": ["prometheus"]},
-                "mask": {"detectors": ["email", "credit_card"]},
+                "mask": {"detectors": "default"},
                 "relabel": {"resource": [{"target_label": "deployment", "replacement": "bench"}]},
                 "sample": {"traces": {"ratio": 0.5}},
             },

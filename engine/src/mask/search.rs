@@ -202,9 +202,7 @@ impl Searcher {
 
     #[inline]
     fn may_hold_keys(&self, census: &Census) -> bool {
-        /// What stands between keys and values, and around them.
-        const SIGNS: u16 = class::QUOTE | class::EQUALS | class::COLON | class::PERCENT | class::SPACE | class::MARK;
-        (census.has(SIGNS) || census.length >= SHORTEST_ENCODED) && !self.keys.is_empty()
+        (census.has(class::QUOTE) || signs(census).any()) && !self.keys.is_empty()
     }
 
     /// The finder that a whole number matches.
@@ -241,7 +239,10 @@ impl Searcher {
             if census.has(class::QUOTE) {
                 json::find(text, &rule_of, &mut report);
             }
-            inside::find(text, &rule_of, &mut |member| report(member, None));
+            let signs = signs(&census);
+            if signs.any() {
+                inside::find(text, signs, &rule_of, &mut |member| report(member, None));
+            }
         }
         // What stands in an encoding is no value that an action could work on.
         let mut report = |index: usize, range: Range<usize>, is_plain: bool| {
@@ -250,7 +251,7 @@ impl Searcher {
             findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact: is_plain });
         };
         self.find_values(text, &census, &goes_on, &mut |index, range| report(index, range, true))?;
-        if census.has(ESCAPES) {
+        if may_hold_escapes(&census) {
             let mut decoded = encodings::decode(text);
             for _ in 0..MAX_LAYERS {
                 let Some(layer) = &decoded else { break };
@@ -263,7 +264,7 @@ impl Searcher {
                 decoded = encodings::decode(&layer.bytes).map(|inner| inner.from_within(layer));
             }
         }
-        if census.length >= SHORTEST_ENCODED {
+        if may_hold_base64(&census) {
             let mut complete = Ok(());
             inside::base64_texts(text, &mut |token, decoded| {
                 let census = Census::of(decoded);
@@ -310,11 +311,31 @@ fn looks_at_nearly_every_text(needs: &Needs) -> bool {
     needs.all_of == 0 && (needs.any_of == 0 || needs.any_of & class::SPACE != 0)
 }
 
-/// What stands in texts with escapes.
-const ESCAPES: u16 = class::PERCENT | class::PLUS | class::MARK;
-
 fn may_be_encoded(census: &Census) -> bool {
-    census.has(ESCAPES) || census.length >= SHORTEST_ENCODED
+    may_hold_escapes(census) || may_hold_base64(census)
+}
+
+/// `%40`, `\u0040`, and the `+` of forms.
+#[inline]
+fn may_hold_escapes(census: &Census) -> bool {
+    const FORM: u16 = class::PLUS | class::EQUALS;
+    census.has(class::PERCENT | class::BACKSLASH) || census.classes & FORM == FORM
+}
+
+/// Six bits of text are a capital more often than not, so a token of this length has one.
+#[inline]
+fn may_hold_base64(census: &Census) -> bool {
+    census.length >= SHORTEST_ENCODED && census.has(class::UPPER)
+}
+
+#[inline]
+fn signs(census: &Census) -> inside::Signs {
+    inside::Signs {
+        pairs: census.has(class::EQUALS | class::COLON | class::PERCENT),
+        literals: census.has(class::MARK),
+        options: census.has(class::HYPHEN),
+        base64: may_hold_base64(census),
+    }
 }
 
 /// Sorts, and makes one finding of those that overlap: the first rule's among those that cover all of it. If none does,

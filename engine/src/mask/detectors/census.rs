@@ -15,8 +15,9 @@ pub(in crate::mask) mod class {
     pub(in crate::mask) const PLUS: u16 = 1 << 10;
     pub(in crate::mask) const UPPER: u16 = 1 << 11;
     pub(in crate::mask) const LOWER: u16 = 1 << 12;
-    /// `'`, `(`, `<` or `\`: marks of structures that are neither JSON nor pairs.
+    /// `'`, `(` or `>`: marks of structures that are neither JSON nor pairs.
     pub(in crate::mask) const MARK: u16 = 1 << 13;
+    pub(in crate::mask) const BACKSLASH: u16 = 1 << 14;
     pub(super) const NOT_ASCII: u16 = 1 << 15;
 }
 
@@ -114,8 +115,8 @@ impl Count {
                 | within(b'a', b'z', high(class::LOWER))
                 | is(b'\'', high(class::MARK))
                 | is(b'(', high(class::MARK))
-                | is(b'<', high(class::MARK))
-                | is(b'\\', high(class::MARK))
+                | is(b'>', high(class::MARK))
+                | is(b'\\', high(class::BACKSLASH))
                 | (byte & high(class::NOT_ASCII));
             self.digits_by_lane[lane] += within(b'0', b'9', 1);
         }
@@ -146,7 +147,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    const ALL: [(u16, fn(u8) -> bool); 15] = [
+    const ALL: [(u16, fn(u8) -> bool); 16] = [
         (class::AT, |byte| byte == b'@'),
         (class::PERCENT, |byte| byte == b'%'),
         (class::QUOTE, |byte| byte == b'"'),
@@ -160,7 +161,8 @@ mod tests {
         (class::PLUS, |byte| byte == b'+'),
         (class::UPPER, |byte| byte.is_ascii_uppercase()),
         (class::LOWER, |byte| byte.is_ascii_lowercase()),
-        (class::MARK, |byte| b"'(<\\".contains(&byte)),
+        (class::MARK, |byte| b"'(>".contains(&byte)),
+        (class::BACKSLASH, |byte| byte == b'\\'),
         (class::NOT_ASCII, |byte| !byte.is_ascii()),
     ];
 

@@ -6,13 +6,7 @@ use memchr::memchr3_iter;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gcp_key",
-    needs: Needs {
-        all_of: 0,
-        any_of: class::UPPER | class::DOT,
-        digits: 0,
-        length: 25,
-        literals: &["aiza", "ya29.", "gocspx-"],
-    },
+    needs: Needs { all_of: class::UPPER, any_of: 0, digits: 0, length: 25, literals: &["aiza", "ya29.", "gocspx-"] },
     find,
     is_match_number: None,
     replacement: b"[gcp_key]",
@@ -40,6 +34,11 @@ fn key_end(text: &[u8], start: usize) -> Option<usize> {
     } else if rest.starts_with(b"GOCSPX-") {
         exactly(b"GOCSPX-", 28)
     } else if rest.starts_with(b"ya29.") {
+        // Random characters hold a capital soon; words do not.
+        let first = &text[start + 5..text.len().min(start + 5 + 2 * FEWEST_OF_ACCESS_TOKEN)];
+        if !first.iter().any(u8::is_ascii_uppercase) {
+            return None;
+        }
         let end = run_end(text, start + 5, |byte| of_key(byte) || byte == b'.');
         // A full stop behind it is none of it.
         let end = start + text[start..end].iter().rposition(|&byte| byte != b'.').map_or(0, |last| last + 1);

@@ -46,10 +46,36 @@ pub(super) struct Member {
     pub(super) unterminated: bool,
 }
 
+/// Which parts may find something in a text, by what stands in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Signs {
+    /// `=`, `:` or `%`.
+    pub(super) pairs: bool,
+    /// `'`, `(` or `>`.
+    pub(super) literals: bool,
+    /// `-`.
+    pub(super) options: bool,
+    /// A token of base64.
+    pub(super) base64: bool,
+}
+
+impl Signs {
+    const ALL: Signs = Signs { pairs: true, literals: true, options: true, base64: true };
+
+    pub(super) fn any(self) -> bool {
+        self.pairs || self.literals || self.options || self.base64
+    }
+}
+
 /// Reports members in ascending order, without overlap; linear. `rule_of` says to which masking rule a key (in any case,
 /// decoded) belongs, if it is sensitive.
-pub(super) fn find(text: &[u8], rule_of: &impl Fn(&[u8]) -> Option<usize>, report: &mut dyn FnMut(Member)) {
-    for member in members(text, Layers::default(), rule_of) {
+pub(super) fn find(
+    text: &[u8],
+    signs: Signs,
+    rule_of: &impl Fn(&[u8]) -> Option<usize>,
+    report: &mut dyn FnMut(Member),
+) {
+    for member in members_with(signs, text, Layers::default(), rule_of) {
         report(member);
     }
 }
@@ -72,11 +98,19 @@ impl Layers {
 }
 
 fn members(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Vec<Member> {
+    members_with(Signs::ALL, text, layers, rule_of)
+}
+
+fn members_with(signs: Signs, text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Vec<Member> {
     // Empty until something is found: no allocation.
     let mut found = Vec::new();
-    let has_percent = pairs::find(text, layers, rule_of, &mut found);
-    literals::find(text, rule_of, &mut found);
-    options::find(text, rule_of, &mut found);
+    let has_percent = signs.pairs && pairs::find(text, layers, rule_of, &mut found);
+    if signs.literals {
+        literals::find(text, rule_of, &mut found);
+    }
+    if signs.options {
+        options::find(text, rule_of, &mut found);
+    }
     if !found.is_empty() {
         unite_overlaps(&mut found);
         separators::take_along(text, &mut found);
@@ -85,7 +119,7 @@ fn members(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize
     if has_percent && layers.percent < Layers::MAX_PERCENT {
         percent::find(text, layers, rule_of, &mut found);
     }
-    if layers.base64 < Layers::MAX_BASE64 {
+    if signs.base64 && layers.base64 < Layers::MAX_BASE64 {
         base64::find(text, layers, rule_of, &mut found);
     }
     if found.len() > plain {

@@ -21,7 +21,7 @@ fn rule_of(key: &[u8]) -> Option<usize> {
 
 fn members_of(text: &[u8]) -> Vec<Member> {
     let mut members = Vec::new();
-    find(text, &rule_of, &mut |member| members.push(member));
+    find(text, Signs::ALL, &rule_of, &mut |member| members.push(member));
     members
 }
 

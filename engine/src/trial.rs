@@ -41,6 +41,9 @@ fn pass(tenant: &Tenant, keys: &PseudonymKeys, signal: Signal, request: &[u8], s
             let masked = check_and_mask(signal, request, masker, key, &mut edits, None);
             let dropped = masked.map_err(|error| error.to_string())?.dropped;
             let masked = edits.apply(request).into_owned();
+            if dropped.is_empty() {
+                return Ok(masked);
+            }
             edits.clear();
             leave_out(signal, &masked, &dropped, &mut edits).map_err(|error| error.to_string())?;
             return Ok(edits.apply(&masked).into_owned());

@@ -12,6 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
+use zeroize::Zeroizing;
 
 use super::detectors::Form;
 
@@ -24,8 +25,8 @@ const MIN_KEY_BYTES: usize = 16;
 pub struct PseudonymKey {
     version: u32,
     hash: Hmac<Sha256>,
-    /// Of addresses: a pseudo-random function that is quick enough to be asked once a bit.
-    address: SipHasher24,
+    /// Of addresses: for a pseudo-random function that is quick enough to be asked once a bit.
+    address_key: Zeroizing<[u8; 16]>,
 }
 
 impl std::fmt::Debug for PseudonymKey {
@@ -42,9 +43,9 @@ impl PseudonymKey {
         }
         // A key of any length is one of HMAC's.
         let hash = <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok()?;
-        let derived = keyed(&hash, b"address", b"");
-        let address = SipHasher24::new_with_key(derived.first_chunk()?);
-        Some(PseudonymKey { version, hash, address })
+        let derived = Zeroizing::new(keyed(&hash, b"address", b""));
+        let address_key = Zeroizing::new(*derived.first_chunk()?);
+        Some(PseudonymKey { version, hash, address_key })
     }
 
     /// Appends the pseudonym of a value.
@@ -109,7 +110,7 @@ impl PseudonymKey {
         let mut flips = 0;
         for bit in 0..length {
             let before = if bit == 0 { 0 } else { address >> (128 - bit) << (128 - bit) };
-            let mut hasher = self.address;
+            let mut hasher = SipHasher24::new_with_key(&self.address_key);
             hasher.write_u8(length as u8);
             hasher.write_u8(bit as u8);
             hasher.write(&before.to_be_bytes());

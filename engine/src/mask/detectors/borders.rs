@@ -53,7 +53,15 @@ fn ends_with_escape(text: &[u8]) -> bool {
 
 /// Where the run of (hexadecimal) digits at `start` begins in truth: its first bytes may be the end of an escape. May lie
 /// behind the run.
+#[inline]
 pub(super) fn behind_escape(text: &[u8], start: usize) -> usize {
+    match text[..start].last() {
+        Some(byte) if byte.is_ascii_hexdigit() || matches!(byte, b'%' | b'\\' | b'u') => behind_real_escape(text, start),
+        _ => start,
+    }
+}
+
+fn behind_real_escape(text: &[u8], start: usize) -> usize {
     let hex = |range: Range<usize>| text.get(range).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let of_escape = match (&text[..start], &text[start..]) {
         ([.., b'%'], [b'2', b'5', ..]) if hex(start + 2..start + 4) => 4,

@@ -40,6 +40,9 @@ fn find(text: &[u8], found: Report<'_>) {
     while let Some(check_digits) = next_digit(text, position) {
         // A run of digits has its country in front of it, if anywhere.
         position = run_end(text, check_digits, |byte| byte.is_ascii_digit());
+        if !text[check_digits - 2].is_ascii_alphabetic() {
+            continue;
+        }
         if let Some(end) = iban_end(text, check_digits - 2) {
             found(check_digits - 2..end);
             position = end + 2;

@@ -23,7 +23,7 @@ impl Decoded {
     }
 
     /// As if it had been decoded from what `outer` was decoded from.
-    pub(super) fn from_within(mut self, outer: &Decoded) -> Decoded {
+    pub(super) fn within(mut self, outer: &Decoded) -> Decoded {
         self.places.iter_mut().for_each(|place| *place = outer.places[*place]);
         self
     }
@@ -114,7 +114,7 @@ mod tests {
         let found = memmem::find(&decoded.bytes, b"Ab@c").unwrap();
         assert_eq!(&text[decoded.source_of(&(found..found + 4))], r"%41b\u0040c");
         let twice = decode(b"a%2540b").unwrap();
-        let inner = decode(&twice.bytes).unwrap().from_within(&twice);
+        let inner = decode(&twice.bytes).unwrap().within(&twice);
         assert_eq!(inner.source_of(&(1..2)), 1..6);
     }
 

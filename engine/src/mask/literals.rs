@@ -72,12 +72,6 @@ impl Literals {
         Ok(literals)
     }
 
-    /// In bytes.
-    #[cfg(test)]
-    pub(super) fn memory(&self) -> usize {
-        self.automaton.as_ref().map_or(0, Automaton::memory_usage) + self.words.bits.len() * size_of::<u64>()
-    }
-
     /// Reports every match, in ascending order, without overlap. Linear in the text for a given list: from a place where a
     /// literal may start no more is read than the longest one.
     pub(super) fn find(&self, text: &[u8], found: &mut dyn FnMut(Range<usize>)) {

@@ -499,7 +499,7 @@ fn is_sampling_state(before: &[u8]) -> bool {
 }
 
 /// Names of finders with what each counted.
-pub fn by_finder<'m>(masker: &'m Masker, counts: &MaskCounts) -> Vec<(Arc<str>, u64)> {
+pub fn by_finder(masker: &Masker, counts: &MaskCounts) -> Vec<(Arc<str>, u64)> {
     let counted = masker.finder_names().zip(counts.values.iter().copied());
     counted.filter(|(_, count)| *count > 0).map(|(name, count)| (Arc::from(name), count)).collect()
 }

@@ -81,7 +81,7 @@ enum Kind {
     Detector(&'static detectors::Entry),
     Passports(Passports),
     Regex(Regex),
-    Literals(Literals),
+    Literals(Box<Literals>),
 }
 
 impl Finder {
@@ -162,7 +162,7 @@ impl Searcher {
                 Find::Literals { values, ignore_case } => {
                     let literals =
                         Literals::compile(values, *ignore_case).map_err(|error| wrong("literals", &error))?;
-                    add(&rule.name, Form::Text, own_word(), Kind::Literals(literals));
+                    add(&rule.name, Form::Text, own_word(), Kind::Literals(Box::new(literals)));
                 }
             }
         }
@@ -261,7 +261,7 @@ impl Searcher {
                     let is_plain = source.len() == range.len();
                     report(index, source, is_plain);
                 })?;
-                decoded = encodings::decode(&layer.bytes).map(|inner| inner.from_within(layer));
+                decoded = encodings::decode(&layer.bytes).map(|inner| inner.within(layer));
             }
         }
         if may_hold_base64(&census) {

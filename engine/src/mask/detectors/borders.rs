@@ -56,7 +56,9 @@ fn ends_with_escape(text: &[u8]) -> bool {
 #[inline]
 pub(super) fn behind_escape(text: &[u8], start: usize) -> usize {
     match text[..start].last() {
-        Some(byte) if byte.is_ascii_hexdigit() || matches!(byte, b'%' | b'\\' | b'u') => behind_real_escape(text, start),
+        Some(byte) if byte.is_ascii_hexdigit() || matches!(byte, b'%' | b'\\' | b'u') => {
+            behind_real_escape(text, start)
+        }
         _ => start,
     }
 }

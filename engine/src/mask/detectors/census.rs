@@ -95,8 +95,7 @@ impl Count {
         const fn high(class: u16) -> u8 {
             (class >> 8) as u8
         }
-        for lane in 0..LANES {
-            let byte = chunk[lane];
+        for (lane, &byte) in chunk.iter().enumerate() {
             let is = |wanted: u8, class: u8| if byte == wanted { class } else { 0 };
             let within =
                 |first: u8, last: u8, class: u8| if byte.wrapping_sub(first) <= last - first { class } else { 0 };
@@ -147,7 +146,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    const ALL: [(u16, fn(u8) -> bool); 16] = [
+    type Is = fn(u8) -> bool;
+    const ALL: [(u16, Is); 16] = [
         (class::AT, |byte| byte == b'@'),
         (class::PERCENT, |byte| byte == b'%'),
         (class::QUOTE, |byte| byte == b'"'),

@@ -52,7 +52,8 @@ fn find(text: &[u8], found: Report<'_>) {
 
 fn iban_end(text: &[u8], start: usize) -> Option<usize> {
     let &[first, second, check, digit] = text.get(start..start + 4)? else { return None };
-    if !(first.is_ascii_alphabetic() && check.is_ascii_digit() && digit.is_ascii_digit()) || !starts_free(text, start) {
+    let begins = first.is_ascii_alphabetic() && check.is_ascii_digit() && digit.is_ascii_digit();
+    if !begins || !starts_free(text, start) {
         return None;
     }
     let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];

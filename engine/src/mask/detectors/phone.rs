@@ -63,11 +63,10 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     let parenthesis = text[..group].ends_with(b"(") && text.get(end) == Some(&b')');
     let start = if parenthesis { group - 1 } else { group };
     // Most groups of digits are alone, or not the first of their row: told before the row is read.
-    let is_parted = match text[end..] {
-        [b' ' | b'-' | b'.', b'0'..=b'9' | b'(', ..] => true,
-        [b'(' | b')', b'0'..=b'9' | b' ' | b'-', ..] => true,
-        _ => false,
-    };
+    let is_parted = matches!(
+        text[end..],
+        [b' ' | b'-' | b'.', b'0'..=b'9' | b'(', ..] | [b'(' | b')', b'0'..=b'9' | b' ' | b'-', ..]
+    );
     if !is_parted || !is_free_before(text, start) {
         return None;
     }

@@ -412,12 +412,15 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         if let Err(failure) = self.search(text) {
             return self.remove_unseen(field, failure, edits);
         }
-        if at.place == Place::TraceState {
+        let is_trace_state = at.place == Place::TraceState;
+        if is_trace_state {
             self.findings.retain(|finding| !is_sampling_state(&text[..finding.range.start]));
         }
         if self.findings.is_empty() {
             match is_key {
                 true => self.keys.remember_clean(text),
+                // What is no secret here may be one in another place.
+                false if is_trace_state => {}
                 // Bytes need not be text, which `passes` has to be sure of.
                 false if std::str::from_utf8(text).is_ok() => self.clean.remember(text),
                 false => {}

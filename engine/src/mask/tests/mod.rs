@@ -1,4 +1,5 @@
 mod random;
+mod rules;
 
 use self::random::Random;
 use super::*;

@@ -287,8 +287,13 @@ impl<'a> Masking<'_, 'a> {
         self.counts.count(by);
         let masker = self.masker;
         self.drops |= masker.rules[rule].action == MaskAction::DropItem;
-        let key_is_clean = at.key.is_none_or(|key| self.keys.verdict(key, |key| masker.judge(key)).clean);
         if let Some(observer) = &mut self.observer {
+            // A long key is not compared again with each of its value's findings.
+            let is_clean = |key: &'a [u8]| {
+                let is_short = key.len() <= Found::LONGEST_KEY;
+                is_short && self.keys.verdict(key, |key| masker.judge(key)).clean
+            };
+            let key_is_clean = at.place != Place::AttributeKey && at.key.is_none_or(is_clean);
             let (name, action) = (masker.rules[rule].name.as_str(), masker.rules[rule].action);
             let finder = masker.finder_name(by);
             observer.found(&Found { at, key_is_clean, offset: field.start, rule, name, finder, action, before, after });

@@ -11,7 +11,7 @@ use crate::policy::MaskAction;
 /// One masked value.
 pub struct Found<'f> {
     pub at: At<'f>,
-    /// Nothing to mask was found in the key of `at`.
+    /// The key of `at` is short, and nothing to mask was found in it.
     pub key_is_clean: bool,
     /// Of the field that holds the value, in the request.
     pub offset: usize,
@@ -24,6 +24,11 @@ pub struct Found<'f> {
     pub action: MaskAction,
     pub before: &'f [u8],
     pub after: &'f [u8],
+}
+
+impl Found<'_> {
+    /// In bytes; longer keys are not shown.
+    pub const LONGEST_KEY: usize = 128;
 }
 
 /// Is told of every masked value.
@@ -47,7 +52,6 @@ pub struct Locations(BTreeMap<Location, u64>);
 
 impl Locations {
     const MOST: usize = 200;
-    const LONGEST_KEY: usize = 128;
 
     pub fn iter(&self) -> impl Iterator<Item = (&Location, u64)> {
         self.0.iter().map(|(location, count)| (location, *count))
@@ -84,7 +88,7 @@ impl LocationSampler {
 
 impl Observer for LocationSampler {
     fn found(&mut self, found: &Found<'_>) {
-        let key = found.at.key.filter(|key| found.key_is_clean && key.len() <= Locations::LONGEST_KEY);
+        let key = found.at.key.filter(|_| found.key_is_clean);
         let location = Location {
             signal: self.signal.name(),
             place: found.at.place.name(),

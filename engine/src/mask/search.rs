@@ -265,14 +265,21 @@ impl Searcher {
             }
         }
         if may_hold_base64(&census) {
-            let mut complete = Ok(());
+            let (mut complete, mut cut_tokens) = (Ok(()), Vec::new());
             inside::base64_texts(text, &mut |token, decoded| {
                 let census = Census::of(decoded);
                 let found =
                     self.find_values(decoded, &census, &goes_on, &mut |index, _| report(index, token.clone(), false));
                 complete = complete.and(found);
+                if decoded.len() >= inside::MAX_DECODED {
+                    // Too long to be decoded to its end: what is behind is not passed unseen.
+                    cut_tokens.push(token);
+                }
             });
+            unterminated |= !cut_tokens.is_empty();
             complete?;
+            let cut = |range| Finding { range, rule: 0, by: FoundBy::Key, quoted: None, exact: false };
+            findings.extend(cut_tokens.into_iter().map(cut));
         }
         if findings.len() > 1 {
             unite_overlaps(findings);

@@ -8,7 +8,7 @@ const MIN_TOKEN: usize = 24;
 /// The first 12 bytes tell text from anything else.
 const PROBE: usize = 16;
 /// At most 64 KiB are decoded of a token.
-const MAX_DECODED: usize = 64 << 10;
+pub(in crate::mask) const MAX_DECODED: usize = 64 << 10;
 
 pub(super) fn find(text: &[u8], layers: Layers, rule_of: &impl Fn(&[u8]) -> Option<usize>, found: &mut Vec<Member>) {
     let inner = Layers { base64: layers.base64 + 1, ..layers };

@@ -29,7 +29,7 @@ mod value;
 
 use std::ops::Range;
 
-pub(super) use self::base64::texts as base64_texts;
+pub(super) use self::base64::{texts as base64_texts, MAX_DECODED};
 pub(super) use self::percent::escaped_byte;
 
 /// A value of a sensitive key inside a text.

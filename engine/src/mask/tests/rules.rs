@@ -314,6 +314,17 @@ fn secrets_in_an_encoding_are_redacted_whatever_the_action_is() {
 }
 
 #[test]
+fn base64_that_is_too_long_to_be_decoded_is_not_passed_unseen() {
+    use base64::Engine;
+    let encode =
+        |length: usize| base64::engine::general_purpose::STANDARD.encode("words and words ".repeat(length / 16));
+    let (short, long) = (encode(32 << 10), encode(80 << 10));
+    let policy = policy(MaskAction::Redact);
+    assert_eq!(text_by(&policy, &short), short);
+    assert_eq!(text_by(&policy, &format!("blob {long} end")), "blob [redacted] end");
+}
+
+#[test]
 fn what_stays_in_a_trace_state_is_masked_elsewhere() {
     let state = "ot=rv:30569309025904";
     let spans = vec![Span { trace_state: state.to_owned(), ..span("a") }, span(state)];

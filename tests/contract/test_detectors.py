@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from gateway._engine import Engine
 from gateway.config.models import Mask
 from tests.support.clean_corpus import clean_strings
-from tests.support.detectors import DEFAULT, DETECTORS, redact
-from tests.support.masking import configured, masked_bodies, masking_engine
+from tests.support.detectors import DEFAULT, DETECTORS, redact, spans
+from tests.support.masking import configured, masked_bodies, masking_engine, rule_for
 from tests.support.secrets_corpus import in_context, secret_strings
 
 STRINGS_IN_ALL = 100_000
@@ -30,7 +30,7 @@ TAKING_PART = [name for name in DETECTORS if configured(name)]
 @pytest.fixture(scope="module", params=TAKING_PART)
 def masking(request: pytest.FixtureRequest) -> Iterator[tuple[str, Engine]]:
     """A detector, and an engine that masks with it alone."""
-    with masking_engine({"detectors": [request.param], "keys": [], "action": "redact"}) as engine:
+    with masking_engine({"rules": [rule_for(request.param)], "detectors": [], "keys": []}) as engine:
         yield request.param, engine
 
 
@@ -46,8 +46,7 @@ def disagreements(detector: str, strings: Sequence[str], masked: Sequence[str]) 
     for text, engine_made in zip(strings, masked, strict=True):
         oracle_made = redact(detector, text)
         if engine_made != oracle_made:
-            spans = DETECTORS[detector](text)
-            yield f"{text!r}\n  oracle {spans}: {oracle_made!r}\n  engine: {engine_made!r}"
+            yield f"{text!r}\n  oracle {spans(detector, text)}: {oracle_made!r}\n  engine: {engine_made!r}"
 
 
 def report(found: Sequence[str], of: int) -> str:
@@ -59,8 +58,8 @@ def test_the_engine_touches_the_strings_that_the_oracle_touches(masking: tuple[s
     strings = strings_for(detector)
     masked = masked_bodies(engine, strings)
     touched = {text for text, after in zip(strings, masked, strict=True) if text != after}
-    expected = {text for text in strings if DETECTORS[detector](text)}
-    missed = [f"missed: {text!r} {DETECTORS[detector](text)}" for text in expected - touched]
+    expected = {text for text in strings if spans(detector, text)}
+    missed = [f"missed: {text!r} {spans(detector, text)}" for text in expected - touched]
     too_much = [f"touched: {text!r}" for text in touched - expected]
     assert not missed + too_much, report(sorted(missed) + sorted(too_much), len(strings))
 
@@ -84,7 +83,7 @@ def test_clean_telemetry_is_left_alone() -> None:
 
 def test_the_oracle_itself_leaves_clean_telemetry_alone() -> None:
     strings = clean_strings(8, 5_000)
-    touched = [f"{name}: {text!r}" for name in DEFAULT for text in strings if DETECTORS[name](text)]
+    touched = [f"{name}: {text!r}" for name in DEFAULT for text in strings if spans(name, text)]
     assert len(touched) <= FALSE_POSITIVES * len(strings), report(touched, len(strings))
 
 

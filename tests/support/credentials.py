@@ -2,36 +2,36 @@
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections import Counter
 
-from tests.support.spans import FREE_BEFORE, Find, Span, any_of, found, free, united
+from tests.support.spans import FREE_BEFORE, Find, Span, any_of, found, free, matches, united, without_overlap
 
 # --- Tokens by their structure --------------------------------------------------------------------------------------
 
 _URL64 = "[A-Za-z0-9_-]"
+# What decodes is proof enough: a word may stand before it.
 _JWT = re.compile(
-    rf"{FREE_BEFORE}(?P<header>eyJ{_URL64}{{13,}})"
-    rf"(?:\.{_URL64}*\.{_URL64}+\.{_URL64}+\.{_URL64}+|\.{_URL64}+\.{_URL64}*)(?!{_URL64})"
+    rf"(?P<header>eyJ{_URL64}{{13,}})"
+    rf"(?P<rest>(?:\.{_URL64}*){{2}}(?P<encrypted>(?:\.{_URL64}*){{2}})?)"
 )
 
 
-def _has_algorithm(match: re.Match[str]) -> bool:
-    try:
-        header = json.loads(base64.urlsafe_b64decode(match["header"] + "=" * (-len(match["header"]) % 4)))
-    except (binascii.Error, ValueError):
-        return False
-    return isinstance(header, dict) and "alg" in header
+def jwt(text: str) -> list[Span]:
+    spans = []
+    for match in matches(_JWT, text):
+        # A header that was damaged is one still.
+        header = base64.urlsafe_b64decode(match["header"] + "=" * (-len(match["header"]) % 4 % 3))
+        if header.endswith(b"}") and b'"alg"' in header:
+            spans.append((match.start(), match.end() if b'"enc"' in header or not match["encrypted"] else match.start("encrypted")))
+    return without_overlap(iter(spans))
 
-
-jwt = found(_JWT, 0, _has_algorithm)
 
 _BLANK = r"(?: |%20|\+)+"
 _SCHEME = re.compile(
     rf"{FREE_BEFORE}(?:(?:bearer|token|apikey|negotiate){_BLANK}(?P<token>[A-Za-z0-9._~+/=-]+)"
-    rf"|basic{_BLANK}(?P<basic>[A-Za-z0-9+/]+={{0,2}})(?![A-Za-z0-9+/=])"
+    rf"|basic{_BLANK}(?P<basic>[A-Za-z0-9+/]+={{0,2}})"
     rf"|digest{_BLANK}(?P<digest>[a-z]+=[^\r\n]*))",
     re.IGNORECASE,
 )
@@ -43,12 +43,31 @@ def authorization(text: str) -> list[Span]:
         kind = match.lastgroup
         assert kind is not None
         if kind == "token":
-            credible = len(match[kind]) >= 16 or (len(match[kind]) >= 8 and re.search("[0-9]", match[kind]))
+            credible = _is_token(match[0], match[kind].rstrip("."))
         else:
             credible = kind == "digest" or _is_user_and_password(match[kind])
         if credible:
-            spans.append(match.span(kind))
+            start, end = match.span(kind)
+            spans.append((start, start + len(text[start:end].rstrip(".")) if kind == "token" else end))
     return spans
+
+
+def _is_token(credentials: str, token: str) -> bool:
+    # Behind “token” stands prose as often, and behind the others prose with signs in it.
+    prose = made_of_words(token) and (credentials.lower().startswith("token") or not token.isalnum())
+    return not prose and (len(token) >= 16 or (len(token) >= 8 and re.search("[0-9]", token) is not None))
+
+
+def made_of_words(token: str) -> bool:
+    """`kebab-case-words`, `com.acme.ClassName`, `us-east-1`, `sha256`: words, and numbers no longer than a year."""
+
+    def is_word(piece: str) -> bool:
+        if re.fullmatch("[A-Z]*[a-z]*|[0-9]{1,4}|[a-z]+[0-9]{1,3}", piece):
+            return True
+        humps = len(re.findall("[a-z](?=[A-Z])", piece)) + 1
+        return piece.isalpha() and humps > 1 and len(piece) >= 4 * humps
+
+    return all(is_word(piece) for piece in re.split("[^A-Za-z0-9]", token))
 
 
 def _is_user_and_password(encoded: str) -> bool:
@@ -61,8 +80,8 @@ def _is_user_and_password(encoded: str) -> bool:
 
 private_key = found(
     re.compile(
-        r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z0-9 ]*-----"
-        r"(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY[A-Z0-9 ]*-----|.*)",
+        # Of SSH.com with four dashes and a blank.
+        r"-{4,} ?BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-{4,}(?:.*?-{4,} ?END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-{4,}|.*)",
         re.DOTALL,
     )
 )
@@ -71,7 +90,7 @@ private_key = found(
 
 _AWS_IDS = ("AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AIPA", "ANPA", "ANVA", "AROA")
 _AWS_WORD = re.compile("aws.{0,40}?secret|secret_access_key|secretaccesskey", re.IGNORECASE | re.DOTALL)
-_AWS_SECRET = re.compile("(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
+_AWS_SECRET = re.compile("[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 
 
 def _aws_secret(text: str) -> list[Span]:
@@ -82,8 +101,10 @@ def _aws_secret(text: str) -> list[Span]:
     extended = [end + len(rest[0]) for end in word_ends if (rest := re.match("(?:_?access_?key)?", text[end:], re.I))]
     return [
         match.span()
-        for match in _AWS_SECRET.finditer(text)
-        if all(re.search(kind, match[0]) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+        for match in matches(_AWS_SECRET, text)
+        # Free of base64, but for the word that names it.
+        if (match.start() in extended or not re.search(r"[A-Za-z0-9/+]\Z", text[: match.start()]))
+        and all(re.search(kind, match[0]) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
         and not re.fullmatch("[0-9A-Fa-f]+", match[0])
         and any(0 <= len(text[end : match.start()].encode()) <= 40 for end in extended if end <= match.start())
     ]
@@ -93,21 +114,24 @@ aws_key = any_of(found(free("(?:" + "|".join(_AWS_IDS) + ")[A-Z2-7]{16}")), _aws
 
 gcp_key = found(free(r"AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_.-]{20,}(?![A-Za-z0-9_.-])|GOCSPX-[A-Za-z0-9_-]{28}"))
 
-_SAS = re.compile(r"(?<=[?&;])sig=(?P<value>(?:[A-Za-z0-9+/=]|%2[BbFf]|%3[Dd]){43,60})(?![A-Za-z0-9+/=%])")
+_ESCAPED = "%2[BbFf]|%3[Dd]"
+_SAS = re.compile(rf"(?<![A-Za-z0-9_])sig=(?P<value>(?:[A-Za-z0-9+/_-]|{_ESCAPED})+=*)")
 
 
 def _sas_signature(text: str) -> list[Span]:
     spans: list[Span] = []
     for url in re.finditer(r"[^\s\"'<>]+", text):
-        if re.search("[?&;]s[ev]=", url[0]):
-            offset = url.start()
-            spans += [(offset + match.start("value"), offset + match.end("value")) for match in _SAS.finditer(url[0])]
+        if re.search(r"(?:\A|[?&;])s[ev]=", url[0]):
+            signatures = (match.span("value") for match in _SAS.finditer(url[0]))
+            spans += [(url.start() + start, url.start() + end) for start, end in signatures if 43 <= end - start <= 60]
     return spans
 
 
 azure_key = any_of(
     found(
-        re.compile(r"(?:AccountKey|SharedAccessKey|SharedSecretKey)=(?P<value>[A-Za-z0-9+/]{38,}={0,2})"),
+        re.compile(
+            rf"(?:AccountKey|SharedAccessKey|SharedSecretKey)=(?P<value>(?:[A-Za-z0-9+/=]|{_ESCAPED})+)", re.IGNORECASE
+        ),
         "value",
         lambda match: len(match["value"]) >= 40,
     ),
@@ -115,14 +139,17 @@ azure_key = any_of(
     found(free(r"[A-Za-z0-9_~.-]{3}[78]Q~[A-Za-z0-9_~.-]{31,34}")),
 )
 
-github_token = found(free("gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,}"))
+# These prefixes are proof enough: a word may go on behind a key, which is masked as far as it goes.
+github_token = found(re.compile(FREE_BEFORE + "(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})"))
 
 slack_token = any_of(
-    found(free(r"(?:xoxe\.xox[a-z]-|xox[bparsoe]-|xapp-)[A-Za-z0-9-]{20,}")),
+    found(re.compile(FREE_BEFORE + r"(?:xoxe\.xox[a-z]-|xox[bparsoe]-|xapp-)[A-Za-z0-9-]{20,}")),
     found(re.compile(r"hooks\.slack\.com/services/(?P<path>T[A-Za-z0-9]+/B[A-Za-z0-9]+/[A-Za-z0-9]+)"), "path"),
 )
 
-stripe_key = found(free("[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,}"))
+stripe_key = found(
+    re.compile(FREE_BEFORE + "(?:[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})")
+)
 
 # --- Passwords and what stands beside a sensitive word --------------------------------------------------------------
 

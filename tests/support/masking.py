@@ -2,22 +2,30 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from pydantic import ValidationError
 
 from gateway._engine import Engine
+from gateway.config.masking import PassportCountry
 from gateway.config.models import Config, Mask
 from gateway.policy.compiler import compile_table
 
 STRINGS_PER_REQUEST = 5_000
 
 
+def rule_for(detector: str) -> dict[str, Any]:
+    """A rule that has nothing but this detector. Of passports a rule names the countries: all of them."""
+    if detector == "passport":
+        return {"passports": list(get_args(PassportCountry)), "action": "redact"}
+    return {"detectors": [detector], "action": "redact"}
+
+
 def configured(detector: str) -> bool:
-    """Whether the configuration knows this detector by its name alone."""
+    """Whether the configuration knows this detector."""
     try:
-        Mask.model_validate({"detectors": [detector]})
+        Mask.model_validate({"rules": [rule_for(detector)]})
     except ValidationError:
         return False
     return True

@@ -149,8 +149,13 @@ def iban(text: str) -> list[Span]:
         upper = rf"{country}[0-9]{{2}}(?:[A-Z0-9]{{{rest}}}|{groups})"
         lower = rf"{country.lower()}[0-9]{{2}}[a-z0-9]{{{rest}}}"
         pattern = free(f"{upper}|{lower}")
-        spans += found(pattern, 0, lambda match: mod_97(match[0].replace(" ", "")) == 1)(text)
+        spans += found(pattern, 0, _is_iban)(text)
     return without_overlap(iter(spans))
+
+
+def _is_iban(match: re.Match[str]) -> bool:
+    # What banks issue has at least two check digits and a branch of five; fewer are an identifier that happens to fit.
+    return mod_97(match[0].replace(" ", "")) == 1 and len(re.findall("[0-9]", match[0])) >= 7
 
 
 # --- Numbers of people ----------------------------------------------------------------------------------------------
@@ -175,33 +180,83 @@ _ASSIGNED = (
     "977 979 992 993 994 995 996 998"
 )
 COUNTRY_CODES = frozenset(_ASSIGNED.split())
-_INTERNATIONAL = re.compile(
-    FREE_BEFORE
-    + r"(?:\+|00[ .-]?)(?P<rest>[1-9][0-9]*(?:[ .-]?\([0-9]+\)[ .-]?[0-9]+)?(?:[ .-][0-9]+)*)(?![A-Za-z0-9_])"
-)
-
-
-def _is_international(match: re.Match[str]) -> bool:
-    digits = re.sub("[^0-9]", "", match["rest"])
-    known = any(digits.startswith(code) for code in COUNTRY_CODES)
-    apart = match[0].startswith("+") or re.search("[^0-9]", match[0]) is not None
-    return 8 <= len(digits) <= 15 and known and apart
-
-
+_GAP = r"(?:[ .-]|[ -]?\(|\)[ -]?)"
+_SIGN = re.compile(r"(?<![)+])" + FREE_BEFORE + r"\+(?=[1-9])")
+_GROUPS = re.compile(rf"[0-9]+(?:{_GAP}[0-9]+)*")
 _NANP = r"[2-9][0-9]{2}"
-_NATIONAL_AMERICA = re.compile(
-    rf"{ALONE_BEFORE}(?:1[- ])?"
-    rf"(?:\({_NANP}\) {_NANP}-[0-9]{{4}}|{_NANP}-{_NANP}-[0-9]{{4}}|{_NANP}\.{_NANP}\.[0-9]{{4}}){ALONE_AFTER}"
+
+
+def _international(text: str) -> list[Span]:
+    """Behind each `+`, the longest row of groups that is a number, if that ends free."""
+    spans = []
+    for sign in _SIGN.finditer(text):
+        row = _GROUPS.match(text, sign.end())
+        assert row is not None
+        ends = [group.end() for group in re.finditer("[0-9]+", row[0])]
+        first = row[0][: ends[0]]
+        # In one run it is complete; what follows that is another thing.
+        candidates = ends[:1] if len(first) > 8 and _is_e164(first) else ends
+        complete = [end for end in candidates if _is_e164(row[0][:end])]
+        if complete and re.match(FREE_AFTER, text[row.start() + complete[-1] :]):
+            spans.append((sign.start(), row.start() + complete[-1]))
+    return spans
+
+
+def _is_e164(number: str) -> bool:
+    digits = re.sub("[^0-9]", "", number)
+    groups = re.split("[^0-9]+", number)
+    if digits[0] in "17":
+        # Plans of numbers of one length, North America's and Russia's.
+        fits = len(digits) == 11 and (digits[0] == "7" or re.fullmatch(f"1{_NANP}{_NANP}[0-9]{{4}}", digits) is not None)
+    else:
+        fits = 8 <= len(digits) <= 15 and any(digits.startswith(code) for code in COUNTRY_CODES)
+    # `+1234567.8901`, but `+1.4155552671` is the form of domain registries (RFC 5733).
+    decimal = re.fullmatch(r"[0-9]+\.[0-9]+", number) is not None
+    of_registry = decimal and groups[0] in COUNTRY_CODES and 9 <= len(groups[1]) <= 11
+    coordinates = "." in number and re.search("[ -]", re.sub(r"[ -]?\(|\)[ -]?", "", number)) is not None
+    return fits and not coordinates and (not decimal or of_registry)
+
+
+# Not behind a sign that makes it a part of something longer: an identifier, a decimal, a time, an expression.
+_NATIONAL_BEFORE = FREE_BEFORE + r"(?<![A-Za-z0-9]-)(?<![0-9][.:,/])(?<!\+)"
+_NATIONAL_AFTER = FREE_AFTER + r"(?!-[A-Za-z0-9])(?![.:,/][0-9])"
+# Only spaces part it from other numbers, so it must be alone.
+_ROW_BEFORE, _ROW_AFTER = _NATIONAL_BEFORE + "(?<![0-9] )", _NATIONAL_AFTER + "(?! [0-9])"
+
+_AMERICA = re.compile(
+    rf"{_NATIONAL_BEFORE}(?:(?:1[ -]?)?\({_NANP}\)[ -]?{_NANP}[ .-][0-9]{{4}}"
+    rf"|(?:1[ -])?{_NANP}(?:-{_NANP}-|\.{_NANP}\.)[0-9]{{4}}|1[ -]{_NANP} {_NANP}-[0-9]{{4}}){_NATIONAL_AFTER}"
 )
-_NATIONAL_EUROPE = re.compile(
-    rf"{ALONE_BEFORE}0[1-9][0-9]{{0,3}}(?P<separator>[ -])[0-9]{{2,4}}(?:(?P=separator)[0-9]{{2,4}})+{ALONE_AFTER}"
-)
-_NATIONAL_TWO_GROUPS = re.compile(rf"{ALONE_BEFORE}0[1-9][0-9]{{0,3}} [0-9]{{6,8}}{ALONE_AFTER}")
+_PARTED = re.compile(rf"{_ROW_BEFORE}0[0-9]*(?P<sign>[ -])[0-9]+(?:(?P=sign)[0-9]+)*{_ROW_AFTER}(?!(?P=sign)[0-9])")
+
+
+def _is_european(match: re.Match[str]) -> bool:
+    """Pairs as in France; else an area and two groups or more; else an area and one long group."""
+    area, *rest = re.split("[ -]", match[0])
+    digits, lengths = len(area) + len("".join(rest)), {len(group) for group in rest}
+    if area.startswith("00"):
+        return False
+    if len(rest) == 1:
+        return 3 <= len(area) <= 6 and lengths <= {6, 7, 8} and 9 <= digits <= 12
+    if len(area) == 2:
+        return (lengths == {2} and digits == 10) or (lengths <= {3, 4} and 9 <= digits <= 11)
+    return 3 <= len(area) <= 6 and lengths <= {2, 3, 4} and 10 <= digits <= 12
+
+
+def _is_behind_zeros(match: re.Match[str]) -> bool:
+    """`00` and the country code are a group or two, and at least two follow (one behind `00 49`)."""
+    groups = re.split("[ -]", match[0])
+    if not groups[0].startswith("00") or len(groups) < 3:
+        return False
+    code = groups[1] if groups[0] == "00" else groups[0][2:]
+    digits = len("".join(groups)) - 2
+    return code in COUNTRY_CODES and (digits == 11 if code in ("1", "7") else 8 <= digits <= 13)
+
+
 phone = any_of(
-    found(_INTERNATIONAL, 0, _is_international),
-    found(_NATIONAL_AMERICA),
-    found(_NATIONAL_EUROPE, 0, lambda match: 9 <= len(re.sub("[ -]", "", match[0])) <= 12),
-    found(_NATIONAL_TWO_GROUPS),
+    _international,
+    found(_AMERICA),
+    found(_PARTED, 0, lambda match: _is_european(match) or _is_behind_zeros(match)),
 )
 
 # Of the countries that the specification names.
@@ -241,15 +296,28 @@ ipv4 = found(
     lambda match: _UNSPECIFIC.fullmatch(match[0]) is None,
 )
 
-_IPV6_BEFORE = FREE_BEFORE + "(?<!:)"
 _ADDRESS = re.compile(
-    rf"{_IPV6_BEFORE}(?P<address>[0-9A-Fa-f:]*:(?:{_QUAD}(?!\.?[0-9])|[0-9A-Fa-f]*))(?![0-9A-Za-z_:])"
-    r"(?:%[A-Za-z0-9_-]+(?:\.[0-9]+)?)?"
+    rf"(?P<address>[0-9A-Fa-f:]*:(?:{_QUAD}(?!\.?[0-9])|[0-9A-Fa-f]*(?!\.[0-9])))(?![0-9A-Za-z_:])"
+    # An escape behind an address is no zone, unless the address is of a kind that has zones.
+    r"(?P<zone>%[A-Za-z0-9_-]{1,32}(?:\.[0-9]+)?)?"
 )
+_ALONE = re.compile(FREE_BEFORE + r"(?<!:)(?=[0-9A-Fa-f:])")
+# `client:2001:db8::1`; not the letter of an escape.
+_BEHIND_NAME = re.compile(r"(?<![A-Za-z0-9_\\])[A-Za-z0-9_]*[G-Zg-z_][0-9A-Fa-f]*:(?=[0-9A-Fa-f])")
 
 
 def ipv6(text: str) -> list[Span]:
-    return without_overlap(match.span() for match in matches(_ADDRESS, text) if _is_ipv6(match["address"]))
+    starts = {start.end() for start in _ALONE.finditer(text)} | {name.end() for name in matches(_BEHIND_NAME, text)}
+    return without_overlap(
+        (start, match.start("zone") if _is_escape(match) else match.end())
+        for start in starts
+        if (match := _ADDRESS.match(text, start)) and _is_ipv6(match["address"])
+    )
+
+
+def _is_escape(match: re.Match[str]) -> bool:
+    zone, local = match["zone"], match["address"].lower().startswith(("fe", "ff"))
+    return zone is not None and not local and re.match("%(?!25)[0-9A-Fa-f]{2}", zone) is not None
 
 
 def _is_ipv6(address: str) -> bool:
@@ -258,7 +326,9 @@ def _is_ipv6(address: str) -> bool:
     except ValueError:
         return False
     groups = [group for group in address.split(":") if group]
-    return "::" not in address or len(groups) >= 2 or any(len(group) >= 2 for group in groups)
+    # `ab::cd` is a path of C++ or Rust.
+    path = len(groups) < 3 and not re.search("[0-9]", address)
+    return "::" not in address or (not path and (len(groups) >= 2 or any(len(group) >= 2 for group in groups)))
 
 
 _PAIR = "[0-9A-Fa-f]{2}"

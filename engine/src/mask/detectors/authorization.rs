@@ -68,7 +68,8 @@ fn find(text: &[u8], found: Report<'_>) {
 fn credentials_end(text: &[u8], start: usize, scheme: Scheme) -> usize {
     match scheme {
         Scheme::Digest => parameters_end(text, start).unwrap_or(start),
-        Scheme::Basic | Scheme::Token | Scheme::PlainToken => token_end(text, start),
+        Scheme::Basic => base64_end(text, start),
+        Scheme::Token | Scheme::PlainToken => token_end(text, start),
     }
 }
 
@@ -110,6 +111,23 @@ fn token_end(text: &[u8], start: usize) -> usize {
     start + text[start..end].iter().rposition(|&byte| byte != b'.').map_or(0, |last| last + 1)
 }
 
+/// Of base64 and its padding, which may be percent-encoded: whatever is behind that is none of it.
+fn base64_end(text: &[u8], start: usize) -> usize {
+    let digits_end = |from| run_end(text, from, |byte| byte.is_ascii_alphanumeric() || b"+/".contains(&byte));
+    let mut end = digits_end(start);
+    while let [b'%', b'2', b'B' | b'F' | b'b' | b'f', ..] = text[end..] {
+        end = digits_end(end + 3);
+    }
+    for _ in 0..2 {
+        end += match text[end..] {
+            [b'=', ..] => 1,
+            [b'%', b'3', b'D' | b'd', ..] => 3,
+            _ => 0,
+        };
+    }
+    end
+}
+
 fn is_token(token: &[u8]) -> bool {
     token.len() >= 16 || token.len() >= 8 && token.iter().any(u8::is_ascii_digit)
 }
@@ -121,8 +139,9 @@ fn is_user_and_password(token: &[u8]) -> bool {
             .with_decode_allow_trailing_bits(true)
             .with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    let padding = token.iter().position(|&byte| byte == b'%').unwrap_or(token.len());
-    let Ok(decoded) = LENIENT.decode(&token[..padding]) else { return false };
+    // What an escape stands for is told by the text with escapes taken off; a user's name is told before it.
+    let plain = token.iter().position(|&byte| byte == b'%').unwrap_or(token.len());
+    let Ok(decoded) = LENIENT.decode(&token[..plain]) else { return false };
     std::str::from_utf8(&decoded).is_ok_and(|text| text.contains(':') && !text.contains(char::is_control))
 }
 
@@ -184,6 +203,8 @@ mod tests {
                 (r#"{"a":"Bearer mF_9.B5f-4.1JqM"}"#, r##"{"a":"Bearer #"}"##),
                 ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "Basic #"),
                 ("basic dXNlcjpwYXNz, x", "basic #, x"),
+                ("basic dXNlcjpwYXNz~ x", "basic #~ x"),
+                ("Basic dXNlcjpwYXNzdw==_", "Basic #_"),
                 ("Basic%20dXNlcjpwYXNzdw%3D%3D", "Basic%20#"),
                 ("Token 9944b09199c62bcf9418ad846dd0e4bb", "Token #"),
                 ("ApiKey VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk5udw==", "ApiKey #"),

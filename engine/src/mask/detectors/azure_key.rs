@@ -38,7 +38,7 @@ fn secret(text: &[u8], anchor: usize) -> Option<Range<usize>> {
         return client_secret(text, anchor);
     }
     if KEY_NAMES.iter().any(|name| ends_with_ignoring_case(before, name)) {
-        let end = run_end(text, anchor + 1, |byte| byte.is_ascii_alphanumeric() || b"+/=%".contains(&byte));
+        let end = value_end(text, anchor + 1, b"+/=");
         return (end - anchor > SHORTEST_KEY).then_some(anchor + 1..end);
     }
     if before.ends_with(b"sig") && !before[..anchor - 3].last().is_some_and(|&byte| is_word(byte)) {
@@ -49,7 +49,7 @@ fn secret(text: &[u8], anchor: usize) -> Option<Range<usize>> {
 
 fn signature(text: &[u8], start: usize) -> Option<Range<usize>> {
     let window = &text[..text.len().min(start + SIGNATURE_LENGTHS.end() + 2)];
-    let value = run_end(window, start, |byte| byte.is_ascii_alphanumeric() || b"%+/-_".contains(&byte));
+    let value = value_end(window, start, b"+/-_");
     let end = run_end(window, value, |byte| byte == b'=');
     if !SIGNATURE_LENGTHS.contains(&(end - start)) {
         return None;
@@ -62,6 +62,17 @@ fn signature(text: &[u8], start: usize) -> Option<Range<usize>> {
             .any(|at| at > 0 && b"?&;".contains(&text[url.start + at - 1]) || at == 0)
     };
     (has(b"se=") || has(b"sv=")).then_some(start..end)
+}
+
+/// The end of letters, digits, such signs and what base64 has percent-encoded (`+`, `/`, `=`). Another escape is of the text
+/// around it.
+fn value_end(text: &[u8], start: usize, signs: &[u8]) -> usize {
+    let plain_end = |from| run_end(text, from, |byte| byte.is_ascii_alphanumeric() || signs.contains(&byte));
+    let mut end = plain_end(start);
+    while let [b'%', b'2', b'B' | b'F' | b'b' | b'f', ..] | [b'%', b'3', b'D' | b'd', ..] = text[end..] {
+        end = plain_end(end + 3);
+    }
+    end
 }
 
 /// `xxx8Q~` and 31 to 34 characters.
@@ -100,6 +111,8 @@ mod tests {
                 "https://a.blob.core.windows.net/c?sv=2022-11-02&sig=#",
             ),
             ("/c?sig={s}&se=2024 x", "/c?sig=#&se=2024 x"),
+            ("u%3D/c?se=1&sig={s}%26y", "u%3D/c?se=1&sig=#%26y"),
+            ("x%3DAccountKey={k}%26y", "x%3DAccountKey=#%26y"),
             ("secret abc8Q~abcdefghijklmnopqrstuvwxyz01234567.", "secret #."),
             ("\"a.c7Q~abcdefghijklmnopqrstuvwxyz012345\"", "\"#\""),
         ] {

@@ -148,7 +148,12 @@ fn zone_end(text: &[u8], start: usize, end: usize) -> usize {
         && (text[start..start + 2].eq_ignore_ascii_case(b"fe") || text[start..start + 2].eq_ignore_ascii_case(b"ff"));
     let is_escape = rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit) && !rest.starts_with(b"25");
     let zone = &rest[..rest.len().min(LONGEST_ZONE)];
-    let length = run_end(zone, 0, |byte| is_word(byte) || byte == b'-');
+    let mut length = run_end(zone, 0, |byte| is_word(byte) || byte == b'-');
+    // `eth0.100`: a VLAN.
+    if length > 0 && zone.get(length) == Some(&b'.') {
+        let vlan = run_end(zone, length + 1, |byte| byte.is_ascii_digit());
+        length = if vlan > length + 1 { vlan } else { length };
+    }
     if length > 0 && (is_local || !is_escape) {
         end + 1 + length
     } else {
@@ -181,6 +186,8 @@ mod tests {
                 ("2001:db8::/32", "#/32"),
                 ("fe80::1%eth0", "#"),
                 ("fe80::1%12", "#"),
+                ("fe80::1%eth0.100", "#"),
+                ("fe80::1%eth0.", "#."),
                 ("http://[fe80::1%25en1]/", "http://[#]/"),
                 ("ip=2001:db8::1%20x", "ip=#%20x"),
                 ("from 2001:db8::1: no route", "from #: no route"),

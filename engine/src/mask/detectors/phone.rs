@@ -2,7 +2,8 @@
 //! groups, and national ones of Europe with a leading 0.
 //!
 //! Telemetry is full of digits, so in doubt a number is none: bare digits never are; without a `+` the groups must be
-//! parted and be all of a row; what follows a letter, a digit or the sign of a longer row is part of that.
+//! parted and, but for North America's, be all of a row; what follows a letter, a digit or the sign of a longer row is part
+//! of that.
 
 use super::borders::{behind_escape, ends_free, next_digit, run_end, run_start, starts_free};
 use super::{class, Entry, Form, Needs, Report};
@@ -60,8 +61,7 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
         }
         return international_end(&Row::read(text, group)).filter(|&end| ends_free(text, end)).map(|end| sign..end);
     }
-    let parenthesis = text[..group].ends_with(b"(") && text.get(end) == Some(&b')');
-    let start = if parenthesis { group - 1 } else { group };
+    let start = if text[..group].ends_with(b"(") { group - 1 } else { group };
     // Most groups of digits are alone, or not the first of their row: told before the row is read.
     let is_parted = matches!(
         text[end..],
@@ -70,29 +70,45 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     if !is_parted || !is_free_before(text, start) {
         return None;
     }
+    if let Some(end) = north_american_end(text, start) {
+        return Some(start..end);
+    }
+    if text[group] != b'0' || start != group || is_in_row(text, start) {
+        return None;
+    }
     let row = Row::read(text, group);
     if row.count < 2 || row.is_continued(text) {
         return None;
     }
-    let end = match row.groups() {
-        _ if parenthesis => north_american_end(&row, true),
-        [zeros, ..] if zeros.text.starts_with(b"00") => behind_zeros(&row),
-        [first, ..] if first.text.starts_with(b"0") => european_end(text, &row),
-        _ => north_american_end(&row, false),
-    }?;
+    let end = if row.groups[0].text.starts_with(b"00") { behind_zeros(&row) } else { european_end(text, &row) }?;
     Some(start..end)
 }
 
-/// Neither in a word, nor behind the sign of a longer row, a decimal, a time.
+/// Neither in a word, nor behind a sign that parts a longer row, a decimal, a time.
 fn is_free_before(text: &[u8], start: usize) -> bool {
     let before = |back: usize| start.checked_sub(back).map(|at| text[at]);
     let joins = match before(1) {
         Some(b'-') => before(2).is_some_and(|byte| byte.is_ascii_alphanumeric()),
-        Some(b'.' | b':' | b',' | b'/' | b' ') => before(2).is_some_and(|byte| byte.is_ascii_digit()),
+        Some(b'.' | b':' | b',' | b'/') => before(2).is_some_and(|byte| byte.is_ascii_digit()),
         Some(b'+') => true,
         _ => false,
     };
     !joins && (starts_free(text, start) || starts_behind_escape(text, start))
+}
+
+/// Whether digits and a blank are before it: one number of several.
+fn is_in_row(text: &[u8], start: usize) -> bool {
+    matches!(text[..start], [.., b'0'..=b'9', b' '])
+}
+
+/// Whether a word, a longer row, a decimal or a time goes on behind a number.
+fn is_continued(text: &[u8], end: usize) -> bool {
+    match text[end..] {
+        [b'-', next, ..] => next.is_ascii_alphanumeric(),
+        [b'.' | b':' | b',' | b'/', next, ..] => next.is_ascii_digit(),
+        [next, ..] => next.is_ascii_alphanumeric() || next == b'_',
+        [] => false,
+    }
 }
 
 fn starts_behind_escape(text: &[u8], start: usize) -> bool {
@@ -149,16 +165,9 @@ impl<'t> Row<'t> {
         &self.groups[..self.count]
     }
 
-    /// Whether a word, a decimal or a time goes on behind the last group.
+    /// Whether it goes on behind the last group.
     fn is_continued(&self, text: &[u8]) -> bool {
-        let end = self.groups().last().map_or(0, |last| last.end);
-        self.cut
-            || match text[end..] {
-                [b'-', next, ..] => next.is_ascii_alphanumeric(),
-                [b'.' | b':' | b',' | b'/', next, ..] => next.is_ascii_digit(),
-                [next, ..] => next.is_ascii_alphanumeric() || next == b'_',
-                [] => false,
-            }
+        self.cut || self.groups().last().is_none_or(|last| is_continued(text, last.end))
     }
 
     /// The lengths of the groups, so that forms can be told by a pattern.
@@ -218,21 +227,33 @@ fn behind_zeros(row: &Row<'_>) -> Option<usize> {
     (complete && is_code && one_sign).then(|| groups[groups.len() - 1].end)
 }
 
-/// `(AAA) EEE-NNNN`, `AAA-EEE-NNNN`, `AAA.EEE.NNNN`, the latter two also behind `1-` or `1 `.
-fn north_american_end(row: &Row<'_>, in_parentheses: bool) -> Option<usize> {
-    let groups = row.groups();
-    let long_distance = groups[0].text == b"1" && groups[0].separator != b'.';
-    let of_number = if long_distance { &groups[1..] } else { groups };
-    let [area, exchange, line] = of_number else { return None };
-    let lengths = (area.text.len(), exchange.text.len(), line.text.len());
-    let in_use = matches!(area.text[0], b'2'..=b'9') && matches!(exchange.text[0], b'2'..=b'9');
-    let parted = match (area.separator, exchange.separator) {
-        (0, b'-' | b' ' | b'.') => in_parentheses || long_distance,
-        (b'-', b'-') | (b'.', b'.') => true,
-        (b' ', b'-' | b' ') => long_distance,
-        _ => false,
+/// `(AAA) EEE-NNNN`, `AAA-EEE-NNNN`, `AAA.EEE.NNNN`, also behind `1-` or `1 `. These groups are so much a telephone number's
+/// that other numbers may stand beside them, parted by blanks.
+fn north_american_end(text: &[u8], start: usize) -> Option<usize> {
+    let (number, long_distance) = match text[start..] {
+        [b'1', b' ' | b'-', ..] => (start + 2, true),
+        [b'1', b'(', ..] => (start + 1, true),
+        _ => (start, false),
     };
-    (lengths == (3, 3, 4) && in_use && parted).then_some(line.end)
+    let (exchange, is_parted): (usize, fn(u8, bool) -> bool) = match text[number..] {
+        [b'(', a, b, c, b')', ref rest @ ..] if is_area(&[a, b, c]) => {
+            let gap = usize::from(matches!(rest.first(), Some(b' ' | b'-')));
+            (number + 5 + gap, |sign, _| matches!(sign, b'-' | b' ' | b'.'))
+        }
+        [a, b, c, b'-', ..] if is_area(&[a, b, c]) => (number + 4, |sign, _| sign == b'-'),
+        [a, b, c, b'.', ..] if is_area(&[a, b, c]) => (number + 4, |sign, _| sign == b'.'),
+        [a, b, c, b' ', ..] if is_area(&[a, b, c]) => (number + 4, |sign, long_distance| long_distance && sign == b'-'),
+        _ => return None,
+    };
+    let &[a, b, c, sign, ref line @ ..] = text.get(exchange..exchange + 8)? else { return None };
+    let fits = is_area(&[a, b, c]) && is_parted(sign, long_distance) && line.iter().all(u8::is_ascii_digit);
+    let end = exchange + 8;
+    (fits && !is_continued(text, end)).then_some(end)
+}
+
+/// Areas and exchanges have three digits and begin with 2 to 9.
+fn is_area(digits: &[u8; 3]) -> bool {
+    matches!(digits, [b'2'..=b'9', b'0'..=b'9', b'0'..=b'9'])
 }
 
 /// Of the United Kingdom, Germany, France and Italy: `020 7946 0958`, `030 1234567`, `06 12 34 56 78`, `06 1234 5678`.
@@ -324,6 +345,11 @@ mod tests {
                 ("415.555.2671", "#"),
                 ("call 1-415-555-2671.", "call #."),
                 ("1 415-555-2671", "#"),
+                ("1 (415) 555-2671", "#"),
+                ("1 415 555-2671", "#"),
+                ("user 415-555-2671 200 5ms", "user # 200 5ms"),
+                ("retry 3 415-555-2671", "retry 3 #"),
+                ("x+1 (415) 555-2671", "x+1 #"),
                 ("06 12 34 56 78", "#"),
                 ("020 7946 0958", "#"),
                 ("0161-496-0000", "#"),
@@ -361,6 +387,9 @@ mod tests {
                 "115-555-2671",
                 "415-155-2671",
                 "1.415.555.2671",
+                "1 415 555 2671",
+                "415 555-2671",
+                "2024 06 12 34 56 78",
                 "415-555-2671-99",
                 "550e8400-415-555-2671",
                 "web-415-555-2671",

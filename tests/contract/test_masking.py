@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from gateway.pseudonyms.keys import derive
-from gateway.pseudonyms.pseudonym import pseudonym
+from gateway.pseudonyms.pseudonym import Form, pseudonym
 from tests.support.clients import Answer, bearer, send_grpc, send_http
 from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256
 from tests.support.masked import SIGNALS, attributes, delivered, items, request
@@ -86,8 +86,8 @@ def through(gateway: Gateway, tenant: str, send: Send, signal: str, **content: s
     return [item for line in delivered(gateway, tenant)[before:] for item in items(line)]
 
 
-def of_tenant(tenant: str, value: str) -> str:
-    return pseudonym(derive(bytearray(KEY), tenant), 1, value.encode())
+def of_tenant(tenant: str, value: str, form: Form) -> str:
+    return pseudonym(derive(bytearray(KEY), tenant), 1, value.encode(), form)
 
 
 # Action, and what it leaves of an e-mail address, an IPv4 address and the value of a sensitive key.
@@ -95,7 +95,12 @@ LEFT = [
     ("redact", "[email]", "[ipv4]", "[redacted]"),
     ("remove", "", "", None),
     ("partial", "****@example.com", "10.42.7.0/24", "****tery"),
-    ("pseudonymise", *(of_tenant("pseudonymise", value) for value in (MAIL, ADDRESS, PASSWORD))),
+    (
+        "pseudonymise",
+        of_tenant("pseudonymise", MAIL, Form.EMAIL),
+        of_tenant("pseudonymise", ADDRESS, Form.ADDRESS),
+        of_tenant("pseudonymise", PASSWORD, Form.TEXT),
+    ),
 ]
 
 
@@ -152,8 +157,8 @@ def test_pseudonyms_are_equal_across_signals_and_differ_between_tenants(masking:
         attributes(through(masking, tenant, send_grpc, signal, contact=MAIL)[0])["contact"]
         for tenant in ("pseudonymise", "pseudonymise-too")
     )
-    assert one == of_tenant("pseudonymise", MAIL)
-    assert other == of_tenant("pseudonymise-too", MAIL) != one
+    assert one == of_tenant("pseudonymise", MAIL, Form.EMAIL)
+    assert other == of_tenant("pseudonymise-too", MAIL, Form.EMAIL) != one
 
 
 @BOTH

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gateway.pseudonyms.keys import derive
-from gateway.pseudonyms.pseudonym import pseudonym
+from gateway.pseudonyms.pseudonym import Form, pseudonym
 from tests.contract.test_masking import page_of
 from tests.support.clients import Answer, bearer, send_grpc, send_http
 from tests.support.gateway import Gateway, accounted_config, base_config, run_gateway
@@ -77,7 +77,7 @@ def _wait_for_a_key(folder: Path, vault: VaultServer) -> None:
 
         vault.sealed = False
         wait_until(lambda: send(gateway, "acme").code == "OK", "acme's key")
-        assert contacts(gateway, "acme")[0] == pseudonym(bytearray(KEY_1), 1, MAIL.encode())
+        assert contacts(gateway, "acme")[0] == pseudonym(bytearray(KEY_1), 1, MAIL.encode(), Form.EMAIL)
         assert set(contacts(gateway, "globex")) == {MAIL}
         assert gateway.total("gateway_pseudonym_keys_missing", key="kv") == 0
         assert gateway.total("gateway_pseudonym_key_newest_version", key="kv") == 1
@@ -104,7 +104,7 @@ def _rotate_under_load(folder: Path, vault: VaultServer) -> None:
         assert set(answers) == {"OK"}
         found = contacts(gateway, "acme")
         assert len(found) == len(answers)
-        old, new = (pseudonym(bytearray(key), n, MAIL.encode()) for n, key in ((1, KEY_1), (2, KEY_2)))
+        old, new = (pseudonym(bytearray(key), n, MAIL.encode(), Form.EMAIL) for n, key in ((1, KEY_1), (2, KEY_2)))
         assert found[0] == old
         assert found[-1] == new
         assert set(found) == {old, new}
@@ -166,7 +166,10 @@ def test_a_reload_brings_keys_and_takes_them_away(tmp_path: Path) -> None:
         assert send(gateway, "acme").code == "OK"
         assert set(answers) == {"OK"}
         found = list(dict.fromkeys(contacts(gateway, "acme")))
-        expected = [pseudonym(derive(bytearray(key), "acme"), n, MAIL.encode()) for n, key in ((3, KEY_1), (4, KEY_2))]
+        expected = [
+            pseudonym(derive(bytearray(key), "acme"), n, MAIL.encode(), Form.EMAIL)
+            for n, key in ((3, KEY_1), (4, KEY_2))
+        ]
         assert found == [MAIL, *expected]
 
 
@@ -189,7 +192,7 @@ def _change_who_needs_a_key(folder: Path, vault: VaultServer) -> None:
         for tenant in ("acme", "globex"):
             assert send(gateway, tenant).code == "OK"
         assert contacts(gateway, "acme")[-1] == MAIL
-        assert contacts(gateway, "globex")[-1] == pseudonym(bytearray(KEY_1), 1, MAIL.encode())
+        assert contacts(gateway, "globex")[-1] == pseudonym(bytearray(KEY_1), 1, MAIL.encode(), Form.EMAIL)
 
 
 def _reload(gateway: Gateway, config: dict[str, Any]) -> None:

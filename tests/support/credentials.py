@@ -24,7 +24,12 @@ def jwt(text: str) -> list[Span]:
         # A header that was damaged is one still.
         header = base64.urlsafe_b64decode(match["header"] + "=" * (-len(match["header"]) % 4 % 3))
         if header.endswith(b"}") and b'"alg"' in header:
-            spans.append((match.start(), match.end() if b'"enc"' in header or not match["encrypted"] else match.start("encrypted")))
+            spans.append(
+                (
+                    match.start(),
+                    match.end() if b'"enc"' in header or not match["encrypted"] else match.start("encrypted"),
+                )
+            )
     return without_overlap(iter(spans))
 
 
@@ -147,9 +152,7 @@ slack_token = any_of(
     found(re.compile(r"hooks\.slack\.com/services/(?P<path>T[A-Za-z0-9]+/B[A-Za-z0-9]+/[A-Za-z0-9]+)"), "path"),
 )
 
-stripe_key = found(
-    re.compile(FREE_BEFORE + "(?:[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})")
-)
+stripe_key = found(re.compile(FREE_BEFORE + "(?:[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})"))
 
 # --- Passwords and what stands beside a sensitive word --------------------------------------------------------------
 

@@ -207,7 +207,9 @@ def _is_e164(number: str) -> bool:
     groups = re.split("[^0-9]+", number)
     if digits[0] in "17":
         # Plans of numbers of one length, North America's and Russia's.
-        fits = len(digits) == 11 and (digits[0] == "7" or re.fullmatch(f"1{_NANP}{_NANP}[0-9]{{4}}", digits) is not None)
+        fits = len(digits) == 11 and (
+            digits[0] == "7" or re.fullmatch(f"1{_NANP}{_NANP}[0-9]{{4}}", digits) is not None
+        )
     else:
         fits = 8 <= len(digits) <= 15 and any(digits.startswith(code) for code in COUNTRY_CODES)
     # `+1234567.8901`, but `+1.4155552671` is the form of domain registries (RFC 5733).

@@ -85,7 +85,9 @@ def _tokens(text: bytes) -> Iterator[Reading]:
         digits = token["digits"]
         # A slash is a digit, but may as well part the token from a path in front of it.
         for start in (0, *(slash.end() for slash in re.finditer(rb"/", digits))):
-            if len(digits) - start >= SHORTEST_TOKEN and _PRINTABLE.issuperset(_decoded(digits[start : start + _PROBE])):
+            if len(digits) - start >= SHORTEST_TOKEN and _PRINTABLE.issuperset(
+                _decoded(digits[start : start + _PROBE])
+            ):
                 decoded = _decoded(digits[start:])
                 span = (token.start() + start, token.end())
                 yield Reading(decoded, (span,) * len(decoded), whole=True)

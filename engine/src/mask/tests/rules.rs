@@ -135,7 +135,7 @@ fn allowed_keys_spare_their_values_and_nothing_else() {
 
     // A key that is given twice is the last one; whoever hides a secret behind an allowed one is not spared.
     use crate::otlp::wire::{put_bytes_field, put_message_field};
-    use crate::otlp::{KEY, VALUE};
+    use crate::otlp::{any_value, KEY, VALUE};
     let mut request = Vec::new();
     put_message_field(&mut request, 1, |out| {
         put_message_field(out, 2, |out| {

@@ -4,6 +4,7 @@ import base64
 import binascii
 import math
 import re
+import unicodedata
 from collections import Counter
 
 from tests.support.spans import FREE_BEFORE, Find, Span, any_of, found, free, matches, united, without_overlap
@@ -22,14 +23,13 @@ def jwt(text: str) -> list[Span]:
     spans = []
     for match in matches(_JWT, text):
         # A header that was damaged is one still.
-        header = base64.urlsafe_b64decode(match["header"] + "=" * (-len(match["header"]) % 4 % 3))
+        digits = match["header"]
+        if len(digits) % 4 == 1:  # no base64
+            continue
+        header = base64.urlsafe_b64decode(digits + "=" * (-len(digits) % 4))
         if header.endswith(b"}") and b'"alg"' in header:
-            spans.append(
-                (
-                    match.start(),
-                    match.end() if b'"enc"' in header or not match["encrypted"] else match.start("encrypted"),
-                )
-            )
+            five = b'"enc"' in header or match["encrypted"] is None
+            spans.append((match.start(), match.end() if five else match.start("encrypted")))
     return without_overlap(iter(spans))
 
 
@@ -77,10 +77,11 @@ def made_of_words(token: str) -> bool:
 
 def _is_user_and_password(encoded: str) -> bool:
     try:
-        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+        digits = encoded.rstrip("=")
+        decoded = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return False
-    return ":" in decoded and decoded.isprintable()
+    return ":" in decoded and not any(unicodedata.category(char) == "Cc" for char in decoded)
 
 
 private_key = found(

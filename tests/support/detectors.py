@@ -26,7 +26,7 @@ _LEVELS = (0, 1, 3, 7, 15)
 
 
 def spans(detector: str, text: str) -> list[Span]:
-    """What is replaced, as offsets of bytes in UTF-8: what stands in any reading of the text, united where it overlaps."""
+    """What is replaced, as offsets of bytes: what stands in any reading of the text, united where it overlaps."""
     return [span for span, _ in _replaced(detector, text.encode())]
 
 
@@ -41,7 +41,7 @@ def redact(detector: str, text: str) -> str:
 
 def _replaced(detector: str, data: bytes) -> list[tuple[Span, bytes]]:
     """What goes, and what encloses its replacement. Quotes do only where one match is all that is replaced."""
-    found = [_bare_value(data, span) for span, _ in spans_in(data.decode(), DETECTORS[detector])]
+    found = [_bare_value(data, span) for span in spans_in(data.decode(), DETECTORS[detector])]
     quotes = dict(found)
     return [(span, quotes.get(span, b"")) for span in united(span for span, _ in found)]
 

@@ -181,7 +181,7 @@ _ASSIGNED = (
 )
 COUNTRY_CODES = frozenset(_ASSIGNED.split())
 _GAP = r"(?:[ .-]|[ -]?\(|\)[ -]?)"
-_SIGN = re.compile(r"(?<![)+])" + FREE_BEFORE + r"\+(?=[1-9])")
+_SIGN = re.compile(r"(?<!\))" + FREE_BEFORE + r"\+(?=[1-9])")
 _GROUPS = re.compile(rf"[0-9]+(?:{_GAP}[0-9]+)*")
 _NANP = r"[2-9][0-9]{2}"
 
@@ -207,11 +207,9 @@ def _is_e164(number: str) -> bool:
     groups = re.split("[^0-9]+", number)
     if digits[0] in "17":
         # Plans of numbers of one length, North America's and Russia's.
-        fits = len(digits) == 11 and (
-            digits[0] == "7" or re.fullmatch(f"1{_NANP}{_NANP}[0-9]{{4}}", digits) is not None
-        )
+        fits = re.fullmatch(f"7[0-9]{{10}}|1{_NANP}{_NANP}[0-9]{{4}}", digits) is not None
     else:
-        fits = 8 <= len(digits) <= 15 and any(digits.startswith(code) for code in COUNTRY_CODES)
+        fits = 8 <= len(digits) <= 15 and any(groups[0].startswith(code) for code in COUNTRY_CODES)
     # `+1234567.8901`, but `+1.4155552671` is the form of domain registries (RFC 5733).
     decimal = re.fullmatch(r"[0-9]+\.[0-9]+", number) is not None
     of_registry = decimal and groups[0] in COUNTRY_CODES and 9 <= len(groups[1]) <= 11
@@ -305,7 +303,7 @@ _ADDRESS = re.compile(
 )
 _ALONE = re.compile(FREE_BEFORE + r"(?<!:)(?=[0-9A-Fa-f:])")
 # `client:2001:db8::1`; not the letter of an escape.
-_BEHIND_NAME = re.compile(r"(?<![A-Za-z0-9_\\])[A-Za-z0-9_]*[G-Zg-z_][0-9A-Fa-f]*:(?=[0-9A-Fa-f])")
+_BEHIND_NAME = re.compile(FREE_BEFORE + r"(?<!\\)[A-Za-z0-9_]*[G-Zg-z_][0-9A-Fa-f]*:(?=[0-9A-Fa-f])")
 
 
 def ipv6(text: str) -> list[Span]:

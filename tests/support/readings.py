@@ -1,7 +1,7 @@
 """The readings of a text that masking looks at: as it is, with encodings taken off it, and what its base64 tokens hold.
 
-Percent-encoding (RFC 3986), the `+` of forms and JSON's escapes of characters (RFC 8259) are taken off together, and that twice;
-base64 (RFC 4648) once.
+Percent-encoding (RFC 3986), the `+` of forms and JSON's escapes of characters (RFC 8259) are taken off together, and
+that twice; base64 (RFC 4648) once.
 """
 
 import base64
@@ -35,15 +35,14 @@ class Reading:
         return self.sources[start][0], self.sources[end - 1][1]
 
 
-def spans_in(text: str, find: Find) -> list[tuple[Span, bool]]:
-    """What a detector finds in any reading, as offsets of bytes in `text`, and whether it stands there as it was found."""
+def spans_in(text: str, find: Find) -> list[Span]:
+    """What a detector finds in any reading, as offsets of bytes in `text`."""
     found = []
     for reading in readings(text.encode()):
         as_text = reading.text.decode(errors="surrogateescape")
-        for start, end in find(as_text):
-            span = _in_bytes(as_text, start), _in_bytes(as_text, end)
-            source = reading.source_of(span)
-            found.append((source, not reading.whole and source[1] - source[0] == span[1] - span[0]))
+        found += [
+            reading.source_of((_in_bytes(as_text, start), _in_bytes(as_text, end))) for start, end in find(as_text)
+        ]
     return found
 
 
@@ -85,9 +84,8 @@ def _tokens(text: bytes) -> Iterator[Reading]:
         digits = token["digits"]
         # A slash is a digit, but may as well part the token from a path in front of it.
         for start in (0, *(slash.end() for slash in re.finditer(rb"/", digits))):
-            if len(digits) - start >= SHORTEST_TOKEN and _PRINTABLE.issuperset(
-                _decoded(digits[start : start + _PROBE])
-            ):
+            probe = _decoded(digits[start : start + _PROBE])
+            if len(digits) - start >= SHORTEST_TOKEN and _PRINTABLE.issuperset(probe):
                 decoded = _decoded(digits[start:])
                 span = (token.start() + start, token.end())
                 yield Reading(decoded, (span,) * len(decoded), whole=True)

@@ -66,8 +66,3 @@ def united(spans: Iterator[Span]) -> list[Span]:
         else:
             kept.append((start, end))
     return kept
-
-
-def in_bytes(text: str, spans: list[Span]) -> list[Span]:
-    """Offsets of characters as offsets in UTF-8."""
-    return [(len(text[:start].encode()), len(text[:end].encode())) for start, end in spans]

@@ -140,7 +140,7 @@ fn is_user_and_password(token: &[u8]) -> bool {
             .with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
     // What an escape stands for is told by the text with escapes taken off; a user's name is told before it.
-    let plain = token.iter().position(|&byte| byte == b'%').unwrap_or(token.len());
+    let plain = run_end(token, 0, |byte| byte != b'%' && byte != b'=');
     let Ok(decoded) = LENIENT.decode(&token[..plain]) else { return false };
     std::str::from_utf8(&decoded).is_ok_and(|text| text.contains(':') && !text.contains(char::is_control))
 }
@@ -205,6 +205,7 @@ mod tests {
                 ("basic dXNlcjpwYXNz, x", "basic #, x"),
                 ("basic dXNlcjpwYXNz~ x", "basic #~ x"),
                 ("Basic dXNlcjpwYXNzdw==_", "Basic #_"),
+                ("Basic dXNlcjpwYXNz=", "Basic #"),
                 ("Basic%20dXNlcjpwYXNzdw%3D%3D", "Basic%20#"),
                 ("Token 9944b09199c62bcf9418ad846dd0e4bb", "Token #"),
                 ("ApiKey VnVhQ2ZHY0JDZGJrUW0tZTVhT3g6dWkybHAyYXhUTm1zeWFrdzl0dk5udw==", "ApiKey #"),

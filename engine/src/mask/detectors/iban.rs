@@ -20,7 +20,7 @@ const LONGEST: usize = 33;
 
 /// Countries and the length of their numbers: SWIFT's IBAN registry (release 99).
 #[rustfmt::skip]
-const COUNTRIES: [(&[u8; 2], u8); 88] = [
+const COUNTRIES: [(&[u8; 2], u8); 89] = [
     (b"AD", 24), (b"AE", 23), (b"AL", 28), (b"AT", 20), (b"AZ", 28), (b"BA", 20), (b"BE", 16), (b"BG", 22),
     (b"BH", 22), (b"BI", 27), (b"BR", 29), (b"BY", 28), (b"CH", 21), (b"CR", 22), (b"CY", 28), (b"CZ", 24),
     (b"DE", 22), (b"DJ", 27), (b"DK", 18), (b"DO", 28), (b"EE", 20), (b"EG", 29), (b"ES", 24), (b"FI", 18),
@@ -32,6 +32,7 @@ const COUNTRIES: [(&[u8; 2], u8); 88] = [
     (b"PL", 28), (b"PS", 29), (b"PT", 25), (b"QA", 29), (b"RO", 24), (b"RS", 22), (b"RU", 33), (b"SA", 24),
     (b"SC", 31), (b"SD", 18), (b"SE", 24), (b"SI", 19), (b"SK", 24), (b"SM", 27), (b"SO", 23), (b"ST", 25),
     (b"SV", 28), (b"TL", 23), (b"TN", 24), (b"TR", 26), (b"UA", 29), (b"VA", 22), (b"VG", 24), (b"XK", 20),
+    (b"YE", 30),
 ];
 
 /// From each pair of check digits to both sides, no further than the longest number: linear.

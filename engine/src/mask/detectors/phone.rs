@@ -55,13 +55,13 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     let encoded_plus = text[..group].ends_with(b"%2B") || text[..group].ends_with(b"%2b");
     if encoded_plus || text[..group].ends_with(b"+") {
         let sign = group - if encoded_plus { 3 } else { 1 };
-        let signed = sign > 0 && (text[sign - 1].is_ascii_alphanumeric() || b"_)+".contains(&text[sign - 1]));
-        if signed && !starts_free(text, sign) || text[..sign].ends_with(b")") {
+        if !starts_free(text, sign) || text[..sign].ends_with(b")") {
             return None;
         }
         return international_end(&Row::read(text, group)).filter(|&end| ends_free(text, end)).map(|end| sign..end);
     }
-    let start = if text[..group].ends_with(b"(") { group - 1 } else { group };
+    let parenthesis = text[..group].ends_with(b"(") && text.get(end) == Some(&b')');
+    let start = if parenthesis { group - 1 } else { group };
     // Most groups of digits are alone, or not the first of their row: told before the row is read.
     let is_parted = matches!(
         text[end..],
@@ -73,7 +73,7 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     if let Some(end) = north_american_end(text, start) {
         return Some(start..end);
     }
-    if text[group] != b'0' || start != group || is_in_row(text, start) {
+    if text[group] != b'0' || parenthesis || is_in_row(text, start) {
         return None;
     }
     let row = Row::read(text, group);
@@ -354,6 +354,8 @@ mod tests {
                 ("020 7946 0958", "#"),
                 ("0161-496-0000", "#"),
                 ("030 1234567", "#"),
+                ("see (030 1234567)", "see (#)"),
+                ("see (1-415-555-2671)", "see (#)"),
                 ("07700 900123", "#"),
                 ("tel%3D415-555-2671", "tel%3D#"),
                 ("tel=%20415-555-2671", "tel=%20#"),

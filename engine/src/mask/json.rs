@@ -16,6 +16,8 @@ pub(super) fn find(
     rule_of: &impl Fn(&[u8]) -> Option<usize>,
     report: &mut dyn FnMut(Member, Option<usize>),
 ) {
+    // Once: there may be many blanks before it.
+    let is_json = begins_as_json(text);
     let mut open: Option<Quote> = None;
     let mut past = 0;
     let mut cut_end = 0;
@@ -28,7 +30,7 @@ pub(super) fn find(
         let Some(opened) = open.replace(close) else { continue };
         let Some(value) = value_start(text, opened, close) else { continue };
         let Some(rule) = rule_of_member(&text[opened.at + 1..close.start()], rule_of) else { continue };
-        let Some(value) = value_at(text, value, close.backslashes) else { continue };
+        let Some(value) = value_at(text, value, close.backslashes, is_json) else { continue };
         let quoted = (!value.is_string).then_some(close.backslashes);
         let whole = member_with_comma(text, opened.start()..value.end, &mut cut_end);
         report(Member { value: value.inner, whole, rule, unterminated: value.is_cut }, quoted);
@@ -42,16 +44,22 @@ pub(super) fn find(
 pub(super) fn whole_bare_value(text: &[u8], range: Range<usize>) -> (Range<usize>, Option<usize>) {
     /// How far a number goes on around the match: matches may follow each other closely.
     const MAX_NUMBER: usize = 32;
+    /// How many blanks may stand before the JSON: they are skipped for each match.
+    const MAX_BLANKS: usize = 1024;
     let of_number = |byte: &&u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
-    if !text[range.clone()].iter().all(|byte| byte.is_ascii_digit()) {
+    if !text[range.clone()].iter().all(|byte| of_number(&byte)) {
         return (range, None);
     }
     let start = range.start - text[..range.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
     let end = range.end + text[range.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
+    // Not an address, nor a version.
+    if text[start..end].iter().filter(|&&byte| byte == b'.').count() > 1 {
+        return (range, None);
+    }
     let quoted = match (text[..start].trim_ascii_end().last(), text[end..].trim_ascii_start().first()) {
         (Some(b':'), None | Some(b',' | b'}')) => backslashes_of_key(text, start),
-        (Some(b'[' | b','), Some(b',' | b']')) if begins_as_json(text) => {
-            Some(backslashes_of_last_quote(&text[..start]))
+        (Some(b'[' | b','), Some(b',' | b']')) if begins_as_json(&text[..text.len().min(MAX_BLANKS)]) => {
+            Some(backslashes_in_array(&text[..start]))
         }
         _ => None,
     };
@@ -72,12 +80,20 @@ fn begins_as_json(text: &[u8]) -> bool {
     matches!(text.trim_ascii_start().first(), Some(b'[' | b'{'))
 }
 
-/// Of the string that an array stands in; none if there is no string before it.
-fn backslashes_of_last_quote(text: &[u8]) -> usize {
+/// Of quotes in an array that goes on at the end of `before`: as many as the last quote has, if that closes a string. If it
+/// opens one, the array stands in that string.
+fn backslashes_in_array(before: &[u8]) -> usize {
     const MAX_BEHIND: usize = 1024;
-    let floor = text.len().saturating_sub(MAX_BEHIND);
-    let quote = floor + memchr::memrchr(b'"', &text[floor..]).unwrap_or(0);
-    Some(backslashes_before(text, floor, quote)).filter(|backslashes| is_level(*backslashes)).unwrap_or(0)
+    let floor = before.len().saturating_sub(MAX_BEHIND);
+    let Some(quote) = memchr::memrchr(b'"', &before[floor..]).map(|offset| floor + offset) else { return 0 };
+    let backslashes = backslashes_before(before, floor, quote);
+    if !is_level(backslashes) {
+        return 0;
+    }
+    match before[quote + 1..].trim_ascii_start().first() {
+        Some(b',' | b':' | b']' | b'}') => backslashes,
+        _ => 2 * backslashes + 1,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -140,7 +156,7 @@ fn rule_of_member(key: &[u8], rule_of: &impl Fn(&[u8]) -> Option<usize>) -> Opti
     rule_of(key.as_bytes())
 }
 
-fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
+fn value_at(text: &[u8], from: usize, level: usize, is_json: bool) -> Option<Value> {
     let bare = |end: usize, is_cut: bool| Some(Value { inner: from..end, is_string: false, is_cut, end });
     match text.get(from)? {
         b'"' | b'\\' => {
@@ -165,7 +181,7 @@ fn value_at(text: &[u8], from: usize, level: usize) -> Option<Value> {
             let ends = |byte: &u8| byte.is_ascii_whitespace() || b",}])\"\\".contains(byte);
             let length = text[from..].iter().position(ends).unwrap_or(text.len() - from);
             let next = text.get(skip_space(text, from + length));
-            let in_json = begins_as_json(text) || matches!(next, Some(b',' | b'}' | b']'));
+            let in_json = is_json || matches!(next, Some(b',' | b'}' | b']'));
             (length > 0 && in_json).then(|| bare(from + length, false))?
         }
     }
@@ -341,7 +357,8 @@ mod tests {
             (r#"{"m":"{\"n\":[1,41]}"}"#, "41", Some(1)),
             (r#""{\"n\":41}""#, "41", Some(1)),
             (r#"{"n":"41"}"#, "41", None),
-            (r#"{"n":"of [41]"}"#, "41", Some(0)),
+            (r#"{"n":"of [41]"}"#, "41", Some(1)),
+            (r#"["x,",41]"#, "41", Some(0)),
             ("seats [41]", "41", None),
             ("n: 41", "41", None),
             ("41", "41", None),

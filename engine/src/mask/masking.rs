@@ -186,9 +186,11 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
     }
 
     fn end(&mut self, items: Range<u64>) {
-        if self.drops {
+        if self.drops && !items.is_empty() {
             // Whatever was inside of it goes with it.
-            self.dropped.retain(|dropped| dropped.end <= items.start);
+            while self.dropped.last().is_some_and(|dropped| dropped.end > items.start) {
+                self.dropped.pop();
+            }
             self.dropped.push(items);
         }
         (self.spared, self.drops) = self.units.pop().unwrap_or_default();
@@ -263,6 +265,15 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         let Some(rule) = self.verdict(key).rule else { return };
         let pair = field.bytes().ok().and_then(|bytes| KeyValue::read(bytes).ok());
         let before = pair.and_then(|pair| pair.value.text_bytes().ok()).unwrap_or_default();
+        if self.observer.is_some() {
+            // Nobody else searches a key that goes, and only a clean one is shown. Not out of the item's budget: an observer
+            // changes nothing.
+            let (masker, action) = (self.masker, |rule: usize| self.masker.rules[rule].action);
+            let unterminated = masker.searcher.search(key, action, &mut self.findings, || true);
+            if unterminated == Ok(false) && self.findings.is_empty() {
+                self.keys.remember_clean(key);
+            }
+        }
         self.found(at, field, rule, FoundBy::Key, &before, b"");
     }
 
@@ -278,17 +289,17 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         if let Err(failure) = self.search(text) {
             return self.remove_unseen(field, failure, edits);
         }
-        let is_trace_state = at.place == Place::TraceState;
-        if is_trace_state {
-            self.findings.retain(|finding| !is_sampling_state(&text[..finding.range.start]));
+        let found = self.findings.len();
+        if at.place == Place::TraceState {
+            self.findings.retain(|finding| !is_sampling_state(text, &finding.range));
         }
+        // What is no secret here may be one in another place.
+        let is_clean_anywhere = self.findings.len() == found;
         if self.findings.is_empty() {
             match is_key {
                 true => self.keys.remember_clean(text),
-                // What is no secret here may be one in another place.
-                false if is_trace_state => {}
                 // Bytes need not be text, which `passes` has to be sure of.
-                false if std::str::from_utf8(text).is_ok() => self.clean.remember(text),
+                false if is_clean_anywhere && std::str::from_utf8(text).is_ok() => self.clean.remember(text),
                 false => {}
             }
             return;
@@ -361,8 +372,12 @@ fn is_of_service(mut content: Reader<'_>, services: &[String]) -> Result<bool, W
     Ok(named)
 }
 
-/// Whether a threshold or randomness follows: 14 hexadecimal digits, by chance a card number, that samplers need
-/// (`ot=th:…;rv:…`).
-fn is_sampling_state(before: &[u8]) -> bool {
-    before.ends_with(b"th:") || before.ends_with(b"rv:")
+/// Whether a finding is in a threshold or randomness: up to 14 hexadecimal digits, by chance a card number, that samplers
+/// need (`ot=th:…;rv:…`).
+fn is_sampling_state(trace_state: &[u8], found: &Range<usize>) -> bool {
+    const MOST_DIGITS: usize = 14;
+    let (before, rest) = trace_state.split_at(found.start);
+    let begins_here = [b"=th:", b";th:", b"=rv:", b";rv:"].iter().any(|name| before.ends_with(*name));
+    let digits = rest.iter().take(MOST_DIGITS + 1).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    begins_here && (found.len()..=MOST_DIGITS).contains(&digits)
 }

@@ -155,6 +155,10 @@ impl Searcher {
                     );
                 }
                 Find::Regex(pattern) => {
+                    // One that matches parts of characters would leave strings that are no UTF-8; the other kind of regex
+                    // refuses it.
+                    let of_characters = regex::RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
+                    of_characters.map_err(|error| wrong("regex", &error.to_string()))?;
                     let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
                     let regex = regex.map_err(|error| wrong("regex", &error.to_string()))?;
                     add(&rule.name, Form::Text, own_word(), Kind::Regex(regex));
@@ -246,9 +250,10 @@ impl Searcher {
         }
         // What stands in an encoding is no value that an action could work on.
         let mut report = |index: usize, range: Range<usize>, is_plain: bool| {
+            let found = range.clone();
             let (range, quoted) = json::whole_bare_value(text, range);
-            let rule = self.finders[index].rule;
-            findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact: is_plain });
+            let (rule, exact) = (self.finders[index].rule, is_plain && range == found);
+            findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact });
         };
         self.find_values(text, &census, &goes_on, &mut |index, range| report(index, range, true))?;
         if may_hold_escapes(&census) {

@@ -321,7 +321,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
         self.string(At { place: Place::AttributeKey, key: Some(key) }, part)
     }
 
-    /// The key, which may stand behind the value, or twice (the last one counts; the harsher fate does).
+    /// The key, which may stand behind the value, or twice: the one with the harshest fate counts, of equal ones the last.
     #[inline]
     fn key_and_fate(&mut self, mut fields: Reader<'a>) -> Result<(&'a [u8], Fate), Malformed> {
         if !V::EDITS {
@@ -332,8 +332,9 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
             if part.number == KEY {
                 let key = part.bytes()?;
                 let fate = self.visitor.attribute(key);
-                let harshest = found.map_or(fate, |(_, known)| known.max(fate));
-                found = Some((key, harshest));
+                if found.is_none_or(|(_, known)| known <= fate) {
+                    found = Some((key, fate));
+                }
             }
         }
         Ok(found.unwrap_or_else(|| (b"".as_slice(), self.visitor.attribute(b""))))

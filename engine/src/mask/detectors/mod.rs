@@ -108,6 +108,11 @@ pub(super) fn entry(name: &str) -> Option<&'static Entry> {
     REGISTRY.iter().find(|entry| entry.name == name)
 }
 
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().map(|entry| entry.name)
+}
+
 /// Whether a text is what stands in the place of a detector's match.
 pub(super) fn is_replacement(text: &[u8]) -> bool {
     text == PASSPORT_REPLACEMENT || REGISTRY.iter().any(|entry| entry.replacement == text)

@@ -52,8 +52,7 @@ pub(super) fn whole_bare_value(text: &[u8], range: Range<usize>) -> (Range<usize
     }
     let start = range.start - text[..range.start].iter().rev().take(MAX_NUMBER).take_while(of_number).count();
     let end = range.end + text[range.end..].iter().take(MAX_NUMBER).take_while(of_number).count();
-    // Not an address, nor a version.
-    if text[start..end].iter().filter(|&&byte| byte == b'.').count() > 1 {
+    if !is_number(&text[start..end]) {
         return (range, None);
     }
     let quoted = match (text[..start].trim_ascii_end().last(), text[end..].trim_ascii_start().first()) {
@@ -68,6 +67,14 @@ pub(super) fn whole_bare_value(text: &[u8], range: Range<usize>) -> (Range<usize
     } else {
         (range, None)
     }
+}
+
+/// A number of JSON, not a telephone's, an address or a version.
+fn is_number(text: &[u8]) -> bool {
+    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
+    let signs_stand_behind_e = unsigned.windows(2).all(|pair| !b"+-".contains(&pair[1]) || b"eE".contains(&pair[0]));
+    let points = unsigned.iter().filter(|&&byte| byte == b'.').count();
+    unsigned.first().is_some_and(u8::is_ascii_digit) && signs_stand_behind_e && points < 2
 }
 
 fn backslashes_of_key(text: &[u8], value: usize) -> Option<usize> {
@@ -359,6 +366,10 @@ mod tests {
             (r#"{"n":"41"}"#, "41", None),
             (r#"{"n":"of [41]"}"#, "41", Some(1)),
             (r#"["x,",41]"#, "41", Some(0)),
+            ("[1-41-555]", "41", None),
+            ("[+41]", "41", None),
+            ("[1.41.5]", "41", None),
+            ("[1e-41]", "1e-41", Some(0)),
             ("seats [41]", "41", None),
             ("n: 41", "41", None),
             ("41", "41", None),

@@ -203,6 +203,12 @@ mod tests {
         String::from_utf8(out).unwrap().parse().unwrap()
     }
 
+    #[test]
+    fn the_states_that_a_key_is_mixed_into_are_wiped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        is_wiped::<Sha256>();
+    }
+
     /// HMAC-SHA-256 by Python's `hmac`: `hmac.digest(bytes([7]) * 32, b"bob@example.com", "sha256").hex()[:24]`.
     #[test]
     fn a_pseudonym_is_a_truncated_hmac() {

@@ -73,6 +73,8 @@ pub(super) fn decode(text: &[u8]) -> Option<Decoded> {
 fn unicode_escape(text: &[u8]) -> (usize, Option<char>) {
     let backslashes = text.iter().take_while(|&&byte| byte == b'\\').count();
     let digits = text.get(backslashes + 1..backslashes + 5).filter(|_| text[backslashes] == b'u');
+    // A number may have a sign, an escape has none.
+    let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     let code = digits.and_then(|digits| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
     // Half of a surrogate pair is no character; what is made of the pair is no part of a match.
     code.map_or((backslashes, None), |code| (backslashes + 5, Some(char::from_u32(code).unwrap_or('\u{fffd}'))))
@@ -100,6 +102,7 @@ mod tests {
             (r"f\u00fcr", Some("für")),
             (r"\ud83d\ude00", Some("\u{fffd}\u{fffd}")),
             (r"\u12", Some(r"\u12")),
+            (r"\u+123", Some(r"\u+123")),
             (r"a\nb", None),
             ("%f", None),
         ] {

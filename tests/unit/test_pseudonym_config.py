@@ -197,9 +197,10 @@ async def test_asking_for_a_pseudonym_makes_no_key(tmp_path: Path) -> None:
 
 
 async def test_a_source_that_does_not_answer_is_given_up() -> None:
-    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+    connections: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -213,3 +214,6 @@ pseudonym_keys: {{kv: {{vault_kv: {{path: gateway}}}}}}
     (looked,) = await look_up(config, ["kv"], "acme", Pace(start_limit_s=0.1))
     assert (looked.keys, looked.problems) == ([], ["pseudonym_keys.kv: no answer within 0.1 s"])
     server.close()
+    for connection in connections:
+        connection.close()
+        await connection.wait_closed()

@@ -174,13 +174,7 @@ pub fn leave_out(
 
 /// Keeps the first `items`; returns how many went.
 pub fn keep_first(signal: Signal, request: &[u8], items: u64, edits: &mut EditList) -> Result<u64, WireError> {
-    let mut left = items;
-    retain(signal, request, edits, &mut |level, _| {
-        let Level::Item(_) = level else { return Ok(true) };
-        let keeps = left > 0;
-        left = left.saturating_sub(1);
-        Ok(keeps)
-    })
+    leave_out(signal, request, std::slice::from_ref(&(items..u64::MAX)), edits)
 }
 
 #[cfg(test)]

@@ -262,22 +262,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                 }
                 self.exit();
             }
-            Fate::Keep => {
-                self.enter(field);
-                let mut fields = inner;
-                while let Some(part) = fields.next_field()? {
-                    match part.number {
-                        KEY => self.key(key, &part)?,
-                        VALUE => check_any_value(fields.nested(&part)?, &part, depth)?,
-                        KEY_STRINDEX => {
-                            part.varint()?;
-                        }
-                        _ => self.unknown(&part),
-                    }
-                }
-                self.exit();
-            }
-            Fate::Replace => {
+            Fate::Keep | Fate::Replace => {
                 self.enter(field);
                 let mut fields = inner;
                 let mut replaced = false;
@@ -287,6 +272,9 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
                         KEY => self.key(key, &part)?,
                         VALUE => {
                             check_any_value(fields.nested(&part)?, &part, depth)?;
+                            if fate == Fate::Keep {
+                                continue;
+                            }
                             // Further occurrences would be merged into the replacement.
                             if replaced {
                                 self.edits.remove(&part);

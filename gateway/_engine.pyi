@@ -26,6 +26,9 @@ class Batch:
     @property
     def signal(self) -> Literal["traces", "metrics", "logs"]: ...
     @property
+    def shard(self) -> int:
+        """Which of its destination's shards; what has an order among itself is in one shard."""
+    @property
     def generation(self) -> int:
         """Policy generation that the batch was made under."""
     @property

@@ -22,6 +22,14 @@ class Lane:
     signal: Signal
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Shard:
+    """A part of a lane whose order is kept: a series, a log stream or a resource is always in the same one."""
+
+    lane: Lane
+    number: int = 0
+
+
 @dataclass(slots=True)
 class LaneCounters:
     """What became of a lane's items since the start, in what the backend counts (spans, log lines, samples).

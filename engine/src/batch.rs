@@ -99,13 +99,15 @@ pub struct Outlet {
     pub tenant: Arc<str>,
     pub destination: Arc<str>,
     pub signal: Signal,
+    /// Of the destination; what has an order among itself is in one shard.
+    pub shard: u16,
     pub cell: OutletCell,
     open: Mutex<Open>,
 }
 
 impl Outlet {
     pub fn new(tenant: Arc<str>, destination: Arc<str>, signal: Signal) -> Outlet {
-        Outlet { tenant, destination, signal, cell: OutletCell::default(), open: Mutex::new(Open::default()) }
+        Outlet { tenant, destination, signal, shard: 0, cell: OutletCell::default(), open: Mutex::new(Open::default()) }
     }
 }
 

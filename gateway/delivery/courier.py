@@ -1,4 +1,4 @@
-"""Carries one lane's records to its destination: in order, one request at a time, again until it is settled."""
+"""Carries one shard's records to its destination: in order, one request at a time, again until it is settled."""
 
 import asyncio
 import random
@@ -11,8 +11,8 @@ import structlog
 from gateway.config.models import FileDestination, NetworkDestination
 from gateway.config.models import Retry as RetryConfig
 from gateway.delivery.destinations import Sender
-from gateway.delivery.lane_queue import CorruptHead, LaneQueue
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.delivery.line import CorruptHead, Line
+from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.queue import DurableQueue, Stored
 from gateway.types import DELIVERY_DURATION_BOUNDS_S
 
@@ -46,7 +46,7 @@ class Outlet:
 class Courier:
     """Delivers one lane until it is empty."""
 
-    def __init__(self, queue: DurableQueue, line: LaneQueue, outlet: Outlet) -> None:
+    def __init__(self, queue: DurableQueue, line: Line, outlet: Outlet) -> None:
         self._queue = queue
         self._line = line
         self._outlet = outlet
@@ -67,7 +67,7 @@ class Courier:
                 continue
             if not found:
                 # The count and the disk disagree: nothing is left to send, so nothing is queued.
-                log.error("queue records are missing", tenant_id=self._line.lane.tenant, **self._where())
+                log.error("queue records are missing", tenant_id=self._line.shard.lane.tenant, **self._where())
                 self._forget_missing()
                 continue
             if self._too_old(found[0]):
@@ -80,7 +80,7 @@ class Courier:
         async with self._outlet.slots:
             started = time.monotonic()
             outcome = await self._outlet.sender.send(
-                self._line.lane, [part for stored in records for part in stored.record.parts]
+                self._line.shard.lane, [part for stored in records for part in stored.record.parts]
             )
             self._observe(time.monotonic() - started)
         return outcome
@@ -101,6 +101,10 @@ class Courier:
                 counters.up = True
                 self._note(reason)
                 self._settle(records, dropped=reason)
+            case TooLarge(reason):
+                await self._act(records, Refused(reason))
+            case Held(reason):
+                await self._act(records, Retry(reason))
             case Retry(reason, after_s):
                 counters.up = False
                 counters.retries += 1
@@ -140,7 +144,7 @@ class Courier:
 
     def _set_aside(self, corrupt: CorruptHead) -> None:
         """A corrupt record is kept where nothing reads it, counted, and the rest goes on."""
-        self._queue.quarantine(self._line.lane, corrupt.sequence)
+        self._queue.quarantine(self._line.shard, corrupt.sequence)
         line, counters = self._line, self._line.counters
         line.on_disk -= 1
         line.head_sequence = corrupt.sequence + 1
@@ -148,7 +152,7 @@ class Courier:
         counters.queued -= items
         counters.queued_bytes = max(0, counters.queued_bytes - corrupt.size)
         counters.dropped["corrupt_record"] = counters.dropped.get("corrupt_record", 0) + items
-        log.error("a queue record is corrupt; it is set aside", tenant_id=line.lane.tenant, **self._where())
+        log.error("a queue record is corrupt; it is set aside", tenant_id=line.shard.lane.tenant, **self._where())
 
     def _forget_missing(self) -> None:
         line, counters = self._line, self._line.counters
@@ -163,12 +167,12 @@ class Courier:
             return
         self._failing = reason
         if reason is None:
-            log.info("delivery goes on", tenant_id=self._line.lane.tenant, **self._where())
+            log.info("delivery goes on", tenant_id=self._line.shard.lane.tenant, **self._where())
         else:
-            log.warning("delivery fails", tenant_id=self._line.lane.tenant, reason=reason, **self._where())
+            log.warning("delivery fails", tenant_id=self._line.shard.lane.tenant, reason=reason, **self._where())
 
     def _where(self) -> dict[str, str]:
-        return {"destination": self._line.lane.destination, "signal": self._line.lane.signal.value}
+        return {"destination": self._line.shard.lane.destination, "signal": self._line.shard.lane.signal.value}
 
     def _observe(self, seconds: float) -> None:
         counters = self._line.counters

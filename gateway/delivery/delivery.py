@@ -13,10 +13,10 @@ import structlog
 from gateway.config.models import Config
 from gateway.delivery.courier import Courier, Outlet
 from gateway.delivery.destinations import open_sender
-from gateway.delivery.lane_queue import LaneQueue
+from gateway.delivery.line import Line
 from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.delivery.record import Part, Record
-from gateway.types import Lane, LaneCounters, Signal
+from gateway.types import Lane, LaneCounters, Shard, Signal
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +42,8 @@ class EngineBatch(Protocol):
     def destination(self) -> str: ...
     @property
     def signal(self) -> str: ...
+    @property
+    def shard(self) -> int: ...
     @property
     def generation(self) -> int: ...
     @property
@@ -83,11 +85,12 @@ class Delivery:
         self._config = config
         self._engine = engine
         self._queue = queue
-        self._lines: dict[Lane, LaneQueue] = {}
+        self._lines: dict[Shard, Line] = {}
+        self._counters: dict[Lane, LaneCounters] = {}
         self._outlets: dict[str, Outlet] = {}
-        self._couriers: dict[Lane, tuple[Courier, asyncio.Task[None]]] = {}
+        self._couriers: dict[Shard, tuple[Courier, asyncio.Task[None]]] = {}
         self._arrivals: list[tuple[int, Record]] = []
-        self._deletes: list[tuple[Lane, int]] = []
+        self._deletes: list[tuple[Shard, int]] = []
         self._work = asyncio.Event()
         self._committer: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -108,11 +111,11 @@ class Delivery:
         except QueueError:
             queue.close()
             raise
-        for lane, backlog in backlogs.items():
-            delivery._line(lane).resume(backlog)
+        for shard, backlog in backlogs.items():
+            delivery._line(shard).resume(backlog)
         if backlogs:
             items = sum(backlog.items for backlog in backlogs.values())
-            log.info("resuming the queue", items=items, lanes=len(backlogs))
+            log.info("resuming the queue", items=items, shards=len(backlogs))
         return delivery
 
     async def start(self) -> None:
@@ -125,8 +128,8 @@ class Delivery:
         self._outlets = self._open_outlets(self._config)
         self._committer = asyncio.create_task(self._commit_forever(), name="queue commits")
         asyncio.get_running_loop().add_reader(self._engine.event_fd(), self._take_batches)
-        for lane in list(self._lines):
-            self._dispatch(lane)
+        for shard in list(self._lines):
+            self._dispatch(shard)
 
     async def reconfigure(self, config: Config) -> None:
         """New destinations take over. Lanes of a destination that is gone stay queued until it is back.
@@ -142,8 +145,8 @@ class Delivery:
         self._outlets = new
         for outlet in old.values():
             await outlet.sender.close()
-        for lane in list(self._lines):
-            self._dispatch(lane)
+        for shard in list(self._lines):
+            self._dispatch(shard)
 
     async def drain(self, timeout_s: float) -> None:
         """Deliver what can be delivered, put the rest on disk, close everything."""
@@ -180,7 +183,13 @@ class Delivery:
 
     def counters(self) -> dict[Lane, LaneCounters]:
         """Of every lane since the start."""
-        return {lane: line.counters for lane, line in self._lines.items()}
+        oldest: dict[Lane, float] = {}
+        for shard, line in self._lines.items():
+            if line.oldest_at is not None:
+                oldest[shard.lane] = min(line.oldest_at, oldest.get(shard.lane, line.oldest_at))
+        for lane, counters in self._counters.items():
+            counters.oldest_at = oldest.get(lane)
+        return self._counters
 
     def queue_stats(self) -> QueueStats:
         return QueueStats(
@@ -193,12 +202,13 @@ class Delivery:
         )
 
     def _size(self) -> int:
-        return sum(line.counters.queued_bytes for line in self._lines.values())
+        return sum(counters.queued_bytes for counters in self._counters.values())
 
-    def _line(self, lane: Lane) -> LaneQueue:
-        line = self._lines.get(lane)
+    def _line(self, shard: Shard) -> Line:
+        line = self._lines.get(shard)
         if line is None:
-            line = self._lines[lane] = LaneQueue(lane)
+            counters = self._counters.setdefault(shard.lane, LaneCounters())
+            line = self._lines[shard] = Line(shard, counters)
         return line
 
     def _open_outlets(self, config: Config) -> dict[str, Outlet]:
@@ -219,7 +229,7 @@ class Delivery:
             (
                 batch.id,
                 Record(
-                    Lane(batch.tenant, batch.destination, Signal(batch.signal)),
+                    Shard(Lane(batch.tenant, batch.destination, Signal(batch.signal)), batch.shard),
                     batch.items,
                     batch.generation,
                     batch.opened_at,
@@ -238,10 +248,10 @@ class Delivery:
     def _hold(self, arrivals: list[tuple[int, Record]]) -> None:
         """`ack: memory`: these were answered OK; they are kept in memory, and on disk only if there are too many."""
         for _, record in arrivals:
-            line = self._line(record.lane)
+            line = self._line(record.shard)
             line.take(line.assign(record), on_disk=False)
             self._resident += record.size
-            self._dispatch(record.lane)
+            self._dispatch(record.shard)
         self._engine.ack([batch_id for batch_id, _ in arrivals])
         if self._resident > self._config.queue.memory_max_bytes:
             self._work.set()
@@ -259,7 +269,7 @@ class Delivery:
                 self._engine.fail([batch_id for batch_id, _ in refused])
                 if self._size() > self._config.queue.max_bytes * (1 - _FULL):
                     self._close_gate("the queue is full")
-            assigned = [(batch_id, self._line(record.lane).assign(record)) for batch_id, record in kept]
+            assigned = [(batch_id, self._line(record.shard).assign(record)) for batch_id, record in kept]
             deletes = self._swap_deletes()
             try:
                 await self._commit([stored for _, stored in assigned], deletes)
@@ -275,11 +285,11 @@ class Delivery:
                 self._work.set()
                 continue
             for _, stored in assigned:
-                self._line(stored.record.lane).take(stored, on_disk=True)
+                self._line(stored.record.shard).take(stored, on_disk=True)
             if assigned:
                 self._engine.ack([batch_id for batch_id, _ in assigned])
-                for lane in {stored.record.lane for _, stored in assigned}:
-                    self._dispatch(lane)
+                for shard in {stored.record.shard for _, stored in assigned}:
+                    self._dispatch(shard)
             self._open_gate_if_room()
 
     def _within_bound(
@@ -293,7 +303,7 @@ class Delivery:
                 return arrivals[:index], arrivals[index:]
         return arrivals, []
 
-    async def _commit(self, puts: list[Stored], deletes: list[tuple[Lane, int]]) -> None:
+    async def _commit(self, puts: list[Stored], deletes: list[tuple[Shard, int]]) -> None:
         if not puts and not deletes:
             return
         started = time.monotonic()
@@ -306,7 +316,7 @@ class Delivery:
         self._commits += 1
         self._commit_seconds += time.monotonic() - started
 
-    async def _spill(self, lines: list[LaneQueue]) -> None:
+    async def _spill(self, lines: list[Line]) -> None:
         """Write what is in memory only to disk."""
         spilled = [(line, list(line.in_memory)) for line in lines if line.in_memory]
         await self._commit([stored for _, records in spilled for stored in records], [])
@@ -316,19 +326,19 @@ class Delivery:
             # Those settled during the commit were taken off the resident bytes already.
             gone = set(settled)
             self._resident += sum(stored.record.size for stored in records if stored.sequence in gone)
-            self._forget(line.lane, settled)
+            self._forget(line.shard, settled)
 
-    def _swap_deletes(self) -> list[tuple[Lane, int]]:
+    def _swap_deletes(self) -> list[tuple[Shard, int]]:
         deletes, self._deletes = self._deletes, []
         return deletes
 
-    def _forget(self, lane: Lane, sequences: list[int]) -> None:
+    def _forget(self, shard: Shard, sequences: list[int]) -> None:
         """These may leave the disk, soon."""
         if not sequences:
             return
         if not self._deletes and not self._closing:
             asyncio.get_running_loop().call_later(_DELETE_DELAY_S, self._work.set)
-        self._deletes += [(lane, sequence) for sequence in sequences]
+        self._deletes += [(shard, sequence) for sequence in sequences]
 
     def _close_gate(self, reason: str) -> None:
         if self._full != reason:
@@ -344,32 +354,32 @@ class Delivery:
 
     # From the queue to the backends.
 
-    def _dispatch(self, lane: Lane) -> None:
-        """Make sure that somebody carries this lane's records."""
-        running = self._couriers.get(lane)
-        outlet = self._outlets.get(lane.destination)
+    def _dispatch(self, shard: Shard) -> None:
+        """Make sure that somebody carries this shard's records."""
+        running = self._couriers.get(shard)
+        outlet = self._outlets.get(shard.lane.destination)
         if self._closing or outlet is None or (running is not None and not running[1].done()):
             return
-        line = self._lines[lane]
+        line = self._lines[shard]
         if line.empty:
             return
         courier = Courier(self._queue, line, outlet)
-        task = asyncio.create_task(self._carry(courier, line), name=f"courier {lane}")
-        self._couriers[lane] = (courier, task)
+        task = asyncio.create_task(self._carry(courier, line), name=f"courier {shard}")
+        self._couriers[shard] = (courier, task)
 
-    async def _carry(self, courier: Courier, line: LaneQueue) -> None:
-        courier.on_settled = lambda records, deletes: self._settled(line.lane, records, deletes)
+    async def _carry(self, courier: Courier, line: Line) -> None:
+        courier.on_settled = lambda records, deletes: self._settled(line.shard, records, deletes)
         try:
             with suppress(asyncio.CancelledError):
                 await courier.run()
         except Exception:
             # A bug must not strand the lane: it is seen in the log, and the lane is tried again after a while.
-            log.exception("a courier failed", tenant_id=line.lane.tenant, destination=line.lane.destination)
-            asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, line.lane)
+            log.exception("a courier failed", tenant_id=line.shard.lane.tenant, destination=line.shard.lane.destination)
+            asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, line.shard)
 
-    def _settled(self, lane: Lane, records: list[Stored], deletes: list[int]) -> None:
+    def _settled(self, shard: Shard, records: list[Stored], deletes: list[int]) -> None:
         """A courier delivered or dropped these."""
         on_disk = set(deletes)
         self._resident -= sum(stored.record.size for stored in records if stored.sequence not in on_disk)
-        self._forget(lane, deletes)
+        self._forget(shard, deletes)
         self._open_gate_if_room()

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The backend has it; of its items it refused `rejected` for good."""
+    """The backend has it; of its items it refused `rejected` for good, for `reason` (a label value)."""
 
     rejected: int = 0
+    reason: str = "rejected_by_backend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,22 @@ class Retry:
 
     reason: str
     after_s: float | None = None
+    throttled: bool = False
+    """The backend lives, and wants less of this tenant (429)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The backend refuses us, not the data: a credential that ended, a wrong path. It waits until that is mended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The request has too many bytes for the backend: the same in halves."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +44,11 @@ class Refused:
     """Never: the backend will not take this, whoever asks how often. `reason` is a label value."""
 
     reason: str
+    divisible: bool = True
+    """A part may be taken all the same; if not, the whole is refused, or sending it again would duplicate."""
 
 
-Outcome = Delivered | Retry | Refused
+Outcome = Delivered | Retry | Held | TooLarge | Refused
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""The durable queue: LMDB, one record a batch, oldest first in each lane.
+"""The durable queue: LMDB, one record a batch, oldest first in each shard.
 
 All methods are synchronous; those that commit are meant for a thread. LMDB syncs each commit to disk, so a record whose
 `commit` returned survives a crash.
@@ -20,10 +20,10 @@ from gateway.delivery.record import (
     decode_items,
     encode,
     key,
-    lane_prefix,
     parse_key,
+    shard_prefix,
 )
-from gateway.types import Lane
+from gateway.types import Shard
 
 # Free pages and the tree itself take room beside the records; what is over the bound is refused before LMDB is full.
 _MAP_HEADROOM = 64 << 20
@@ -42,7 +42,7 @@ class QueueWriteError(Exception):
 
 @dataclass(slots=True)
 class Backlog:
-    """What a lane has on disk."""
+    """What a shard has on disk."""
 
     records: int = 0
     items: int = 0
@@ -97,19 +97,19 @@ class DurableQueue:
                     "run that version, or name another queue.dir"
                 )
 
-    def backlog(self) -> dict[Lane, Backlog]:
-        """What a former run left, by lane. Records without a readable header count as one item until they are read."""
-        lanes: dict[Lane, Backlog] = {}
+    def backlog(self) -> dict[Shard, Backlog]:
+        """What a former run left, by shard. Records without a readable header count as one item until they are read."""
+        shards: dict[Shard, Backlog] = {}
         with self._env.begin(db=self._records) as transaction:
             for raw_key, frame in transaction.cursor():
                 try:
-                    lane, sequence = parse_key(bytes(raw_key))
+                    shard, sequence = parse_key(bytes(raw_key))
                 except CorruptRecordError as error:
                     raise QueueError(
                         f"the queue in {self.folder} holds a record of nobody ({error}); was it written by a newer "
                         "version? Run that version, or name another queue.dir"
                     ) from None
-                backlog = lanes.setdefault(lane, Backlog())
+                backlog = shards.setdefault(shard, Backlog())
                 try:
                     items, opened_at = decode_items(frame)
                 except CorruptRecordError:
@@ -119,49 +119,51 @@ class DurableQueue:
                 backlog.size += len(frame)
                 backlog.oldest_at = opened_at if backlog.oldest_at is None else backlog.oldest_at
                 backlog.next_sequence = sequence + 1
-        return lanes
+        return shards
 
-    def commit(self, puts: Sequence[tuple[int, Record]], deletes: Sequence[tuple[Lane, int]]) -> int:
+    def commit(self, puts: Sequence[tuple[int, Record]], deletes: Sequence[tuple[Shard, int]]) -> int:
         """Keep records at their sequences, forget others, all or nothing; the bytes added. Raises QueueWriteError."""
         added = 0
         try:
             with self._env.begin(db=self._records, write=True) as transaction:
-                for lane, sequence in deletes:
-                    transaction.delete(key(lane, sequence))
+                for shard, sequence in deletes:
+                    transaction.delete(key(shard, sequence))
                 for sequence, record in puts:
                     frame = encode(record)
                     added += len(frame)
-                    transaction.put(key(record.lane, sequence), frame, append=False)
+                    transaction.put(key(record.shard, sequence), frame, append=False)
         except (lmdb.Error, OSError) as error:
             raise QueueWriteError(str(error)) from error
         return added
 
-    def read(self, lane: Lane, from_sequence: int, max_bytes: int) -> Iterator[Stored | CorruptRecordError]:
-        """Records of a lane in order, the first whatever its size, then while their sum is within `max_bytes`.
+    def read(self, shard: Shard, from_sequence: int, max_bytes: int) -> Iterator[Stored | CorruptRecordError]:
+        """Records of a shard in order, the first whatever its size, then while their sum is within `max_bytes`.
 
         A corrupt one is yielded as the error, with its sequence in `args[1]`, and ends the reading.
         """
-        prefix, total = lane_prefix(lane), 0
+        prefix, total = shard_prefix(shard), 0
+        key_length = len(key(shard, 0))
         with self._env.begin(db=self._records) as transaction:
             cursor = transaction.cursor()
-            found = cursor.set_range(key(lane, from_sequence))
-            while found and cursor.key().startswith(prefix):
+            found = cursor.set_range(key(shard, from_sequence))
+            # Of the first shard, whose prefix the others have too, only keys of this length.
+            while found and cursor.key().startswith(prefix) and len(cursor.key()) == key_length:
                 _, sequence = parse_key(cursor.key())
                 frame = cursor.value()
                 total += len(frame)
                 if total > max_bytes and total > len(frame):
                     return
                 try:
-                    record = decode(lane, frame)
+                    record = decode(shard, frame)
                 except CorruptRecordError as error:
                     yield CorruptRecordError(str(error), sequence, len(frame))
                     return
                 yield Stored(sequence, record)
                 found = cursor.next()
 
-    def quarantine(self, lane: Lane, sequence: int) -> None:
+    def quarantine(self, shard: Shard, sequence: int) -> None:
         """Set a corrupt record aside, where nothing reads it. Raises QueueWriteError."""
-        raw_key = key(lane, sequence)
+        raw_key = key(shard, sequence)
         try:
             with self._env.begin(write=True) as transaction:
                 frame = transaction.pop(raw_key, db=self._records)

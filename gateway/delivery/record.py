@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgpack
 
 from gateway._engine import Chunk
-from gateway.types import Lane, Signal
+from gateway.types import Lane, Shard, Signal
 
 FORMAT_VERSION = 1
 _LENGTH = struct.Struct(">H")
@@ -25,12 +25,12 @@ class CorruptRecordError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A batch of one lane.
+    """A batch of one shard.
 
     `items` is what the backend counts, `opened_at` Unix seconds of its first item; the payload is `parts` joined.
     """
 
-    lane: Lane
+    shard: Shard
     items: int
     generation: int
     opened_at: float
@@ -43,22 +43,24 @@ class Record:
         return b"".join(self.parts)
 
 
-def key(lane: Lane, sequence: int) -> bytes:
-    """Keys of one lane sort by sequence, oldest first."""
-    return lane_prefix(lane) + _SEQUENCE.pack(sequence)
+def key(shard: Shard, sequence: int) -> bytes:
+    """Keys of one shard sort by sequence, oldest first."""
+    return shard_prefix(shard) + _SEQUENCE.pack(sequence)
 
 
-def lane_prefix(lane: Lane) -> bytes:
-    """What all keys of a lane begin with. NUL can be in none of the three names."""
-    return f"{lane.tenant}\0{lane.destination}\0{lane.signal}\0".encode()
+def shard_prefix(shard: Shard) -> bytes:
+    """What all keys of a shard begin with. NUL can be in none of the names. The first shard goes without a number."""
+    lane = shard.lane
+    number = f"{shard.number}\0" if shard.number else ""
+    return f"{lane.tenant}\0{lane.destination}\0{lane.signal}\0{number}".encode()
 
 
-def parse_key(raw: bytes) -> tuple[Lane, int]:
-    """The lane and the sequence of a key. Raises CorruptRecordError."""
+def parse_key(raw: bytes) -> tuple[Shard, int]:
+    """The shard and the sequence of a key. Raises CorruptRecordError."""
     try:
-        tenant, destination, signal, _ = raw[: -_SEQUENCE.size].decode().split("\0")
+        tenant, destination, signal, *number, _ = raw[: -_SEQUENCE.size].decode().split("\0")
         (sequence,) = _SEQUENCE.unpack(raw[-_SEQUENCE.size :])
-        return Lane(tenant, destination, Signal(signal)), sequence
+        return Shard(Lane(tenant, destination, Signal(signal)), int(number[0]) if number else 0), sequence
     except (ValueError, struct.error) as error:
         raise CorruptRecordError("a key of the queue is not one of ours") from error
 
@@ -80,13 +82,13 @@ def encode(record: Record) -> bytes:
     return b"".join((_LENGTH.pack(len(header)), header, *record.parts))
 
 
-def decode(lane: Lane, frame: bytes) -> Record:
+def decode(shard: Shard, frame: bytes) -> Record:
     """Undo `encode`. Raises CorruptRecordError."""
     header, body = _split(frame)
     payload = memoryview(frame)[body:]
     if zlib.crc32(payload) != header["crc32"]:
         raise CorruptRecordError("the checksum of a record is wrong")
-    return Record(lane, header["items"], header["generation"], header["opened_at"], (payload,), len(payload))
+    return Record(shard, header["items"], header["generation"], header["opened_at"], (payload,), len(payload))
 
 
 def decode_items(frame: bytes) -> tuple[int, float]:

@@ -19,7 +19,7 @@ from gateway.delivery.delivery import Delivery
 from gateway.delivery.loki import Loki
 from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
-from gateway.types import Lane, LaneCounters, Signal
+from gateway.types import Lane, LaneCounters, Shard, Signal
 from tests.support.scripted import SILENCE, scripted
 
 LANE = Lane("acme", "backend", Signal.LOGS)
@@ -35,6 +35,7 @@ class Batch:
     tenant: str = "acme"
     destination: str = "backend"
     signal: str = "logs"
+    shard: int = 0
     generation: int = 1
     opened_at: float = 1_700_000_000.0
 
@@ -236,7 +237,7 @@ async def test_a_stop_waits_for_the_commit_that_is_under_way(tmp_path: Path, mon
     assert engine.acked == [1]
     assert delivery.counters()[LANE].queued == 10
     queue = DurableQueue(settings.queue.dir, settings.queue.max_bytes)
-    assert queue.backlog()[LANE].items == 10
+    assert queue.backlog()[Shard(LANE)].items == 10
     queue.close()
 
 

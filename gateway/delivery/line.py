@@ -1,4 +1,4 @@
-"""One lane's line: oldest records on disk, newer ones perhaps still in memory, always in order."""
+"""One shard's line: oldest records on disk, newer ones perhaps still in memory, always in order."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,37 +6,41 @@ from dataclasses import dataclass, field
 
 from gateway.delivery.queue import Backlog, DurableQueue, Stored
 from gateway.delivery.record import CorruptRecordError, Record
-from gateway.types import Lane, LaneCounters
+from gateway.types import LaneCounters, Shard
 
 
 @dataclass(slots=True)
 class CorruptHead:
-    """The oldest record of a lane cannot be read."""
+    """The oldest record of a shard cannot be read."""
 
     sequence: int
     size: int
 
 
 @dataclass(slots=True)
-class LaneQueue:
+class Line:
     """Everything on disk is older than everything in memory; sequences never repeat."""
 
-    lane: Lane
-    counters: LaneCounters = field(default_factory=LaneCounters)
+    shard: Shard
+    counters: LaneCounters
+    """Of the lane, which the shards share."""
     on_disk: int = 0
     """How many records are on disk."""
     in_memory: deque[Stored] = field(default_factory=deque)
     head_sequence: int = 0
     """No record on disk is older."""
     next_sequence: int = 0
+    oldest_at: float | None = None
+    """About when the oldest record was opened, Unix seconds."""
 
     def resume(self, backlog: Backlog) -> None:
         """What a former run left on disk."""
         self.on_disk = backlog.records
         self.next_sequence = backlog.next_sequence
-        self.counters.resumed = self.counters.queued = backlog.items
-        self.counters.queued_bytes = backlog.size
-        self.counters.oldest_at = backlog.oldest_at
+        self.counters.resumed += backlog.items
+        self.counters.queued += backlog.items
+        self.counters.queued_bytes += backlog.size
+        self.oldest_at = backlog.oldest_at
 
     def assign(self, record: Record) -> Stored:
         """A place at the end of the line."""
@@ -54,8 +58,8 @@ class LaneQueue:
         counters.taken += stored.record.items
         counters.queued += stored.record.items
         counters.queued_bytes += stored.record.size
-        if counters.oldest_at is None:
-            counters.oldest_at = stored.record.opened_at
+        if self.oldest_at is None:
+            self.oldest_at = stored.record.opened_at
 
     @property
     def empty(self) -> bool:
@@ -66,7 +70,7 @@ class LaneQueue:
         if not self.on_disk:
             return list(_fitting(self.in_memory, max_bytes))
         records: list[Stored] = []
-        for found in queue.read(self.lane, self.head_sequence, max_bytes):
+        for found in queue.read(self.shard, self.head_sequence, max_bytes):
             if isinstance(found, CorruptRecordError):
                 _, sequence, size = found.args
                 return records or CorruptHead(sequence, size)
@@ -96,7 +100,7 @@ class LaneQueue:
                 self.head_sequence = stored.sequence + 1
             self.counters.queued -= stored.record.items
             self.counters.queued_bytes -= stored.record.size
-            self.counters.oldest_at = None if self.empty else stored.record.opened_at
+            self.oldest_at = None if self.empty else stored.record.opened_at
         return deleted
 
 

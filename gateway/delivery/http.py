@@ -3,7 +3,8 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 import aiohttp
@@ -12,6 +13,8 @@ from aiohttp.abc import AbstractStreamWriter
 from gateway._engine import compress
 from gateway.config.models import NetworkDestination
 from gateway.config.tls import ClientTls
+from gateway.delivery.answer import HttpAnswer
+from gateway.delivery.detail import fit_for_log
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
 from gateway.types import Lane
@@ -22,15 +25,8 @@ Codec = Literal["identity", "snappy", "gzip", "zstd"]
 _COMPRESS_INLINE_BYTES = 64 << 10
 # What is read of an answer: enough for a status or a partial_success, whatever the backend sends.
 _MAX_ANSWER_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A backend's answer, its body cut to a bound."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+# The status decides; the rest of an answer that drips is not waited for.
+_MAX_BODY_S = 5.0
 
 
 class HttpSender:
@@ -42,6 +38,7 @@ class HttpSender:
         self._timeout = aiohttp.ClientTimeout(total=config.timeout)
         self._ssl = client_ssl(config.tls)
         self._headers = request_headers(config)
+        self._secrets = secrets_in(self._headers)
 
     async def post(
         self,
@@ -58,6 +55,12 @@ class HttpSender:
         headers = {**self._headers, **headers}
         if self._config.tenant_header is not None:
             headers[self._config.tenant_header] = lane.tenant
+        outcome = await self._exchange(url, body, headers, judge)
+        return replace(outcome, detail=fit_for_log(outcome.detail, self._secrets)) if outcome.detail else outcome
+
+    async def _exchange(
+        self, url: str, body: Sequence[Part], headers: dict[str, str], judge: Callable[[HttpAnswer], Outcome]
+    ) -> Outcome:
         try:
             async with self._session.post(
                 url,
@@ -70,18 +73,38 @@ class HttpSender:
                 return judge(HttpAnswer(response.status, response.headers, await _beginning(response.content)))
         except TimeoutError:
             return Retry("timeout")
-        except aiohttp.ClientSSLError:
-            return Retry("tls_error")
-        except (aiohttp.ClientError, OSError):
-            return Retry("connection_error")
+        except aiohttp.ClientSSLError as error:
+            return Retry("tls_error", detail=_cause(error))
+        except aiohttp.ClientResponseError as error:
+            return Retry("bad_answer", detail=error.message)
+        except (aiohttp.ClientError, OSError) as error:
+            return Retry("connection_error", detail=_cause(error))
 
 
 async def _beginning(content: aiohttp.StreamReader) -> bytes:
-    """The body up to the bound; one `read` returns no more than has arrived."""
-    body = b""
-    while len(body) < _MAX_ANSWER_BYTES and (piece := await content.read(_MAX_ANSWER_BYTES - len(body))):
-        body += piece
-    return body
+    """The body up to the bound, or to where it broke off: the status came, so the backend has made up its mind.
+
+    To send again what it answered 2xx to, for the sake of an answer's end, would duplicate it.
+    """
+    body = bytearray()
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(_MAX_BODY_S):
+            # One `read` returns no more than has arrived.
+            while len(body) < _MAX_ANSWER_BYTES and (piece := await content.read(_MAX_ANSWER_BYTES - len(body))):
+                body += piece
+    return bytes(body)
+
+
+def _cause(error: Exception) -> str:
+    """Why there was no answer, in words that name no secret: no URL, no header."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorError() | OSError():
+            reason = error.strerror or type(error).__name__
+            return str(reason)
+        case _:
+            return type(error).__name__
 
 
 class _Parts(aiohttp.Payload):
@@ -108,6 +131,12 @@ def request_headers(config: NetworkDestination) -> dict[str, str]:
         password = config.basic_auth.password.get_secret_value()
         headers["Authorization"] = aiohttp.encode_basic_auth(config.basic_auth.username, password)
     return headers
+
+
+def secrets_in(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What of our own headers a backend may echo, and a log must not show; of a credential, also without its scheme."""
+    values = [part for value in headers.values() for part in (value, value.partition(" ")[2])]
+    return tuple(sorted(filter(None, values), key=len, reverse=True))
 
 
 async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:

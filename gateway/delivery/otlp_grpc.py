@@ -1,6 +1,8 @@
 """OTLP over gRPC, bytes in and bytes out. Source: OTLP specification (OTLP/gRPC response, failures, throttling)."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -8,9 +10,10 @@ import grpc
 import grpc.aio
 
 from gateway.config.models import OtlpDestination
-from gateway.delivery.http import request_headers
-from gateway.delivery.otlp_status import rejected_items, retry_delay_s
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.delivery.detail import fit_for_log
+from gateway.delivery.http import request_headers, secrets_in
+from gateway.delivery.otlp_status import delivered, retry_delay_s
+from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
 from gateway.types import Lane, Signal
 
@@ -30,6 +33,18 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+# These speak of us, not of the data: a credential, or a service that is not there.
+_ABOUT_US = frozenset(
+    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+)
+# How servers say that a request is over their size limit, which has no code of its own: grpc-go, C core, grpc-java and
+# .NET with RESOURCE_EXHAUSTED, tonic with OUT_OF_RANGE, which would be retried for ever.
+_SIZE_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE})
+_TOO_LARGE = re.compile(
+    r"message (?:\S+ ){0,3}?(?:larger than max|exceeds (?:the )?maximum|(?:length )?too large)", re.I
+)
+# Our own side of gRPC says so of an answer that is over our limit.
+_OURS = "CLIENT: Received message"
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", 1 << 20),
@@ -60,6 +75,7 @@ class OtlpGrpc:
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
         self._tenant_header = config.tenant_header.lower() if config.tenant_header else None
         self._metadata = tuple((name.lower(), value) for name, value in request_headers(config).items())
+        self._secrets = secrets_in(dict(self._metadata))
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         body = b"".join(parts)
@@ -71,20 +87,32 @@ class OtlpGrpc:
                 body, timeout=self._timeout, metadata=metadata, compression=self._compression
             )
         except grpc.aio.AioRpcError as error:
-            return judge(error.code(), _status_details(error))
-        return Delivered(rejected_items(response))
+            outcome = judge(error.code(), error.details() or "", _status_details(error))
+        else:
+            outcome = delivered(response)
+        return replace(outcome, detail=fit_for_log(outcome.detail, self._secrets)) if outcome.detail else outcome
 
     async def close(self) -> None:
         await self._channel.close()
 
 
-def judge(code: grpc.StatusCode, status: bytes) -> Outcome:
+def judge(code: grpc.StatusCode, message: str, status: bytes) -> Outcome:
     """What a refusal means; `status` is the google.rpc.Status that came with it, or empty."""
     reason = f"grpc_{code.name.lower()}"
     delay_s = retry_delay_s(status)
-    if code in _RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None):
-        return Retry(reason, delay_s)
-    return Refused(reason)
+    if code in _SIZE_CODES and delay_s is None and _TOO_LARGE.search(message):
+        if _OURS in message:
+            # The backend has dealt with the request: its answer is what is too large, and is thrown away.
+            return Refused("grpc_answer_too_large", divisible=False, detail=message)
+        return TooLarge(reason, message)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None:
+        return Retry(reason, delay_s or None, throttled=True, detail=message)
+    if code in _RETRYABLE:
+        # A delay of zero asks for nothing: the specification has clients wait for one above zero only.
+        return Retry(reason, delay_s or None, detail=message)
+    if code in _ABOUT_US:
+        return Held(reason, message)
+    return Refused(reason, detail=message)
 
 
 def _status_details(error: grpc.aio.AioRpcError) -> bytes:

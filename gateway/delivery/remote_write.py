@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import aiohttp
 
 from gateway.config.models import RemoteWriteDestination
-from gateway.delivery.http import HttpAnswer, HttpSender
+from gateway.delivery.answer import HttpAnswer, common_outcome
+from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
 from gateway.types import Lane
@@ -33,9 +34,11 @@ class RemoteWrite:
 
 
 def judge(answer: HttpAnswer) -> Outcome:
-    """5xx and 429 are to be retried; another 4xx never."""
-    if 200 <= answer.status < 300:
+    """5xx and 429 are to be retried; of another 4xx, the data is refused unless it is about us."""
+    if answer.good:
         return Delivered()
-    if answer.status == 429 or answer.status >= 500:
-        return Retry(f"http_{answer.status}", retry_after_s(answer.headers))
-    return Refused(f"http_{answer.status}")
+    if (outcome := common_outcome(answer, answer.text)) is not None:
+        return outcome
+    if answer.status >= 500:
+        return Retry(answer.reason, retry_after_s(answer.headers), detail=answer.text)
+    return Refused(answer.reason, detail=answer.text)

@@ -124,9 +124,10 @@ ANSWERS = [
     ([204], 10, {}, 1),
     ([503, 429, 204], 10, {}, 3),
     ([(429, {"Retry-After": "0"}), 204], 10, {}, 2),
-    ([400], 0, {"http_400": 10}, 1),
+    ([400], 0, {"http_400_partly_stored": 10}, 1),
+    ([422], 0, {"http_422": 10}, 1),
     ([260], 0, {"blocked": 10}, 1),
-    ([301], 0, {"http_301": 10}, 1),
+    ([301, 401, 204], 10, {}, 3),
 ]
 
 
@@ -266,14 +267,14 @@ async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Pa
         [Batch(1, b"a"), Batch(2, b"b"), Batch(3, b"c")],
         ends=lambda counters: counters.retries > 0 and counters.queued == 30,
     )
-    async with scripted(400, 204, 400, 204) as backend:
+    async with scripted(422, 204, 422, 204) as backend:
         engine = SmallEngine()
         delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)
         await delivery.start()
         await until(lambda: delivery.counters()[LANE].queued == 0)
         await delivery.drain(2.0)
         counters = delivery.counters()[LANE]
-        assert (counters.delivered, counters.dropped) == (20, {"http_400": 10})
+        assert (counters.delivered, counters.dropped) == (20, {"http_422": 10})
 
 
 async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:

@@ -198,4 +198,19 @@ def compress(
     Raises ValueError for a buffer that could change while it is read.
     """
 
+def halve(
+    format: Literal["remote_write", "loki", "otlp"],  # noqa: A002 - the word of the field
+    signal: Literal["traces", "metrics", "logs"],
+    payload: bytes | bytearray | memoryview | Chunk,
+) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    """Take a request apart into two of the same format, which hold its items between them, in order.
+
+    Both come with the number of their items (spans, log lines, points or samples, as `Batch.items` counts them), which
+    is above 0 and about the same; what describes items (labels, resource, scope, metric) stands around them in both.
+    None if there is at most one item. Halving the halves again ends with single items. Releases the GIL.
+
+    Raises ValueError for a payload that is no uncompressed request of the format, and for a signal that the format does
+    not carry.
+    """
+
 def version() -> str: ...

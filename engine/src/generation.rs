@@ -10,11 +10,12 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::ActiveState;
 use crate::admit::volume::Volume;
 use crate::admit::Budget;
-use crate::batch::{lock, Outlet};
+use crate::batch::Outlet;
 use crate::encode::loki::LokiEncoder;
 use crate::encode::remote_write::RemoteWriteEncoder;
 use crate::identify::Identity;
 use crate::ledger::IntakeCell;
+use crate::lock::lock;
 use crate::mask::Masker;
 use crate::otlp::Signal;
 use crate::policy::{

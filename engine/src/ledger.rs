@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use crate::batch::lock;
 use crate::encode::DropReason;
+use crate::lock::lock;
 use crate::mask::{by_finder, Failure, Location, Locations, MaskCounts, Masker};
 use crate::otlp::Signal;
 

@@ -4,6 +4,7 @@
 
 pub mod loki;
 pub mod remote_write;
+pub mod split;
 
 /// What became of one request at one destination.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

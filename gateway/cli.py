@@ -256,6 +256,27 @@ def explain(
     )
 
 
+@app.command(epilog="Example:  gateway replay -c gateway.yaml dead-letters/acme.jsonl --reason http_400")
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Files of dead letters.")],
+    config: ConfigFile = Path("config/gateway.yaml"),
+    tenant: Annotated[str | None, typer.Option(help="Only letters of this tenant.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only letters that were going there.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only letters that were given up for it, such as http_400.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Send them here instead; it must take the same format.")] = None,
+    timeout: Annotated[float, typer.Option(help="How long a letter is tried while the backend is busy, seconds.")] = 60,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent.")] = False,
+) -> None:
+    """Send dead letters again. What is taken leaves the file; exit code 1 if something was not."""
+    from gateway.replay.command import Selection
+    from gateway.replay.command import run as run_replay
+
+    selection = Selection(tenant=tenant, destination=destination, reason=reason, to=to)
+    raise typer.Exit(run_replay(config, files, selection, timeout, dry_run=dry_run))
+
+
 @app.command(epilog="Example:  gateway schema > gateway.schema.json")
 def schema() -> None:
     """Print the JSON Schema of the configuration."""

@@ -15,6 +15,7 @@ from gateway.types import (
     OTHER_TENANTS,
     Lane,
     LaneCounters,
+    QueueStats,
     Signal,
     TlsReloads,
 )
@@ -36,18 +37,6 @@ class DaemonState:
     token_verdicts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """The queue as the page shows it."""
-
-    size: int
-    max_bytes: int
-    commits: int
-    commit_seconds: float
-    commit_errors: int
-    full: bool
-
-
 class GatewayCollector(Collector):
     """Reads everything anew at each scrape."""
 
@@ -55,7 +44,7 @@ class GatewayCollector(Collector):
         self,
         snapshot: Callable[[], bytes],
         lanes: Callable[[], dict[Lane, LaneCounters]],
-        queue: Callable[[], QueueView],
+        queue: Callable[[], QueueStats],
         state: DaemonState,
         clock: Callable[[], float],
         tenant: str | None = None,
@@ -347,6 +336,8 @@ class GatewayCollector(Collector):
             ("gateway_inflight_limit_bytes", "Bound of gateway_inflight_bytes", snapshot["max_inflight_bytes"]),
             ("gateway_queue_capacity_bytes", "Bound of the queue", queue.max_bytes),
             ("gateway_queue_full", "Whether requests are refused because the queue has no room", queue.full),
+            ("gateway_queue_full_tenants", "Tenants that are refused: they have their share", queue.tenants_full),
+            ("gateway_queue_resident_bytes", "What is queued and in memory", queue.resident_bytes),
             ("gateway_policy_generation", "Grows by one with each reload", snapshot["generation"]),
             ("gateway_config_last_reload_successful", "Whether the last reload worked", state.reload_successful),
             (

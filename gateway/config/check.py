@@ -303,6 +303,17 @@ def _destinations(loaded: Loaded) -> Iterator[Problem]:
             if destination.tls.insecure_skip_verify:
                 path = ("destinations", name, "tls", "insecure_skip_verify")
                 yield loaded.problem(path, "whoever answers is believed; name tls.ca_file instead", warning=True)
+            yield from _dead_letter(loaded, name, destination.dead_letter)
+
+
+def _dead_letter(loaded: Loaded, name: str, letters: str | None) -> Iterator[Problem]:
+    if letters is None:
+        return
+    path, destinations = ("destinations", name, "dead_letter"), loaded.config.destinations
+    if letters not in destinations:
+        yield loaded.problem(path, f"there is no destination {letters}; add one of type file")
+    elif not isinstance(destinations[letters], FileDestination):
+        yield loaded.problem(path, f"{letters} is {destinations[letters].type}; dead letters go to a file")
 
 
 def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:

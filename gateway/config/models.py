@@ -142,6 +142,8 @@ class NetworkDestination(Model):
     retry: Retry = Retry()
     max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
     """Queued batches are joined into requests up to this size, before compression."""
+    dead_letter: str | None = None
+    """A `file` destination that keeps what this one refuses for good (docs/dead-letters.md)."""
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:
@@ -258,10 +260,12 @@ class Queue(Model):
     dir: Path = Path("data/queue")
     max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 4 << 30
     """When it is full, clients are told to retry."""
+    tenant_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] | None = None
+    """What one tenant may have of it. By default four times what is free, so that there is always room for another."""
     ack: Literal["durable", "memory"] = "durable"
     """When a request is answered OK: after its batch is on disk, or when it is in memory."""
     memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
-    """With `ack: memory`, what is held in memory before batches go to disk."""
+    """What is kept in memory: with `ack: memory` before it goes to disk, with `durable` so that it need not be read."""
 
 
 class Batch(Model):

@@ -60,7 +60,9 @@ class Store:
             return
         found = NAME.findall(plain)
         now = time.monotonic()
-        for owner, signal, number in found[: len(found) - behaviour.refuses]:
+        # Only OTLP can say that a part is refused.
+        kept = len(found) - (behaviour.refuses if path.startswith("/v1/") else 0)
+        for owner, signal, number in found[:kept]:
             if owner.decode() != tenant:
                 self.complaints[f"an item of {owner.decode()} came as {tenant}'s"] += 1
             name = f"item-{owner.decode()}-{signal.decode()}-{number.decode()}"
@@ -169,7 +171,7 @@ class Backend:
 async def main(port: int, control_port: int, seed: int) -> None:
     backend = Backend(seed)
     await asyncio.start_server(backend.serve, "127.0.0.1", port, limit=1 << 20, backlog=1024)
-    await asyncio.start_server(backend.control, "127.0.0.1", control_port)
+    await asyncio.start_server(backend.control, "127.0.0.1", control_port, limit=1 << 24)
     await asyncio.Event().wait()
 
 

@@ -39,7 +39,7 @@ class Behaviour:
     stores: bool | None = None
     """Whether the items are kept; by default if the answer says so."""
     refuses: int = 0
-    """How many of the request's items, its last ones, are not kept."""
+    """How many items of an OTLP request, its last ones, are not kept."""
     share: float = 1.0
 
     @property

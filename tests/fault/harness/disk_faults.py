@@ -17,7 +17,7 @@ _SOURCE = Path(__file__).with_name("disk_faults.c")
 # In the order of `struct control`; the last one is signed.
 _FIELDS = ("processes", "calls", "syncs", "written", "kill_at", "kill_how", "fail_from", "fail_calls", "fail_errno",
            "failed", "room", "sync_delay_us", "clock_offset_ns")  # fmt: skip
-_FOREVER = (1 << 64) - 1
+FOREVER = (1 << 64) - 1
 
 
 class Kill(IntEnum):
@@ -76,11 +76,11 @@ class DiskFaults:
         self["kill_how"] = how
         self["kill_at"] = self["calls"] + calls_from_now
 
-    def fail(self, *, calls: int = _FOREVER, error: int = errno.EIO) -> None:
-        """Every call from now on fails, so many times."""
+    def fail(self, *, calls: int = FOREVER, after: int = 0, error: int = errno.EIO) -> None:
+        """The next calls fail, so many of them, but for the first `after`."""
         self["fail_calls"] = calls
         self["fail_errno"] = error
-        self["fail_from"] = self["calls"] + 1
+        self["fail_from"] = self["calls"] + 1 + after
 
     def leave_room(self, size: int) -> None:
         """Files may grow by so many bytes together; beyond, there is no space left on the device."""
@@ -97,4 +97,4 @@ class DiskFaults:
         """The disk is well again, and has room; the clock stays as it is."""
         for name in ("kill_at", "fail_from", "sync_delay_us"):
             self[name] = 0
-        self["room"] = _FOREVER
+        self["room"] = FOREVER

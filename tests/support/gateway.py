@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,12 +123,14 @@ def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.Com
 
 
 @contextmanager
-def run_gateway(folder: Path, config: dict[str, Any] | None = None) -> Iterator[Gateway]:
-    """Start `gateway run`, wait until it accepts, and stop it afterwards."""
+def run_gateway(
+    folder: Path, config: dict[str, Any] | None = None, *, env: Mapping[str, str] | None = None
+) -> Iterator[Gateway]:
+    """Start `gateway run`, with `env` added to its environment, wait until it accepts, and stop it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config or base_config(folder), sort_keys=False))
-    process = Process([sys.executable, "-m", "gateway", "run", "-c", path], log=folder / "gateway.log")
+    process = Process([sys.executable, "-m", "gateway", "run", "-c", path], log=folder / "gateway.log", env=env)
     gateway = Gateway(process, path, tls="tls" in (config or {}).get("listen", {}))
 
     def listening() -> bool:

@@ -27,6 +27,8 @@ _DELETE_DELAY_S = 0.5
 _FULL, _ROOM = 0.1, 0.2
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
+# The reason of what was in memory when the disk took nothing.
+_LOST = "lost_at_stop"
 # A lane whose courier failed by a bug is tried again after this.
 _RESTART_S = 5.0
 
@@ -148,8 +150,11 @@ class Delivery:
         for shard in list(self._lines):
             self._dispatch(shard)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Deliver what can be delivered, put the rest on disk, close everything."""
+    async def drain(self, timeout_s: float) -> int:
+        """Deliver what can be delivered, put the rest on disk, close everything.
+
+        Returns how many items are lost, because they were in memory only and the disk did not take them.
+        """
         deadline = time.monotonic() + timeout_s
         self._take_batches()
         while time.monotonic() < deadline and self._busy():
@@ -164,16 +169,43 @@ class Delivery:
             # A thread cannot be cancelled: the commit under way ends, and its batches are acknowledged.
             self._work.set()
             await asyncio.gather(self._committer, return_exceptions=True)
+        lost = 0
         try:
             await self._spill(list(self._lines.values()))
+        except QueueWriteError as error:
+            lost = self._give_up_memory(str(error))
+        try:
             await self._commit([], self._swap_deletes())
         except QueueWriteError as error:
-            log.error("the queue cannot be written; what is in memory is lost", error=str(error))
+            log.warning("the queue cannot be written; what was delivered last is delivered again", error=str(error))
         for outlet in self._outlets.values():
             await outlet.sender.close()
         if self._session is not None:
             await self._session.close()
         self._queue.close()
+        return lost
+
+    def _give_up_memory(self, error: str) -> int:
+        """What is in memory only is lost, and named; how many items."""
+        lost = 0
+        for line in self._lines.values():
+            items = sum(stored.record.items for stored in line.in_memory)
+            if not items:
+                continue
+            lost += items
+            line.counters.queued -= items
+            line.counters.dropped[_LOST] = line.counters.dropped.get(_LOST, 0) + items
+            line.in_memory.clear()
+            lane = line.shard.lane
+            log.error(
+                "the queue cannot be written; items that were in memory only are lost",
+                tenant_id=lane.tenant,
+                destination=lane.destination,
+                signal=lane.signal.value,
+                items=items,
+                error=error,
+            )
+        return lost
 
     def _busy(self) -> bool:
         """Something is under way that waiting may finish: a commit, or a lane that is not in vain."""

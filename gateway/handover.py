@@ -101,6 +101,12 @@ class Predecessor:
             self._channel.send(orjson.dumps({"say": "serving"}))
         self._channel.close()
 
+    def close(self) -> None:
+        """Serve after all: it carries on."""
+        self._channel.close()
+        for port in self.ports.values():
+            port.bound.close()
+
 
 class Successor:
     """The process that takes over, as the old one sees it after its go."""

@@ -126,7 +126,10 @@ def start_and_fail(
 
 @contextmanager
 def run_gateway(
-    folder: Path, config: dict[str, Any] | None = None, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """Start `gateway run`, wait until it accepts, and stop it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -44,12 +44,21 @@ def root(
 
 
 @app.command(epilog="Example:  gateway run -c config/gateway.yaml")
-def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
+def run(
+    config: ConfigFile = Path("config/gateway.yaml"),
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take ports and queue over from the gateway that runs, without a gap.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for ports and queue that are in use.")
+    ] = 0.0,
+) -> None:
     """Run the daemon. Checks the configuration first; exit code 2 if it, a port or a folder is not usable."""
     from gateway.config.check import load_checked
     from gateway.config.problems import ConfigError
     from gateway.daemon import run as run_daemon
     from gateway.daemon import try_policy
+    from gateway.entrance import Entrance
 
     try:
         checked, warnings = load_checked(config, try_policy)
@@ -58,7 +67,7 @@ def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
         raise typer.Exit(EXIT_USAGE) from None
     for warning in warnings:
         typer.echo(f"! {warning}", err=True)
-    raise typer.Exit(run_daemon(checked, config))
+    raise typer.Exit(run_daemon(checked, config, Entrance(take_over=take_over, wait_s=wait)))
 
 
 @app.command(epilog="Example:  gateway check -c config/gateway.yaml --format json")

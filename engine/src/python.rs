@@ -72,14 +72,29 @@ struct Engine(Core);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads, max_request_bytes, max_inflight_bytes, max_connections))]
+    #[pyo3(signature = (
+        *, threads, max_request_bytes, max_inflight_bytes, max_connections, header_timeout_s=10.0, body_timeout_s=60.0,
+        idle_timeout_s=300.0, keepalive_interval_s=60.0
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         threads: usize,
         max_request_bytes: usize,
         max_inflight_bytes: u64,
         max_connections: u64,
+        header_timeout_s: f64,
+        body_timeout_s: f64,
+        idle_timeout_s: f64,
+        keepalive_interval_s: f64,
     ) -> PyResult<Engine> {
-        let limits = Limits { max_request_bytes, max_connections };
+        let limits = Limits {
+            max_request_bytes,
+            max_connections,
+            header_timeout: duration(header_timeout_s),
+            body_timeout: duration(body_timeout_s),
+            idle_timeout: duration(idle_timeout_s),
+            keepalive_interval: duration(keepalive_interval_s),
+        };
         Core::start(threads, limits, max_inflight_bytes)
             .map(Engine)
             .map_err(|error| PyOSError::new_err(error.to_string()))
@@ -242,8 +257,21 @@ impl Engine {
         py.detach(|| self.0.flush());
     }
 
+    #[pyo3(signature = (*, to_successor))]
+    fn leave(&self, to_successor: bool) {
+        self.0.leave(to_successor);
+    }
+
     fn close_listeners(&self) {
         self.0.close_listeners();
+    }
+
+    fn close_intake(&self) {
+        self.0.close_intake();
+    }
+
+    fn under_way(&self) -> (u64, u64, u64, u64) {
+        self.0.under_way()
     }
 
     #[pyo3(signature = (tenant, *, last))]

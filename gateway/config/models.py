@@ -39,6 +39,15 @@ class Listen(Model):
     """What all requests under way may hold together; over it, clients are told to retry."""
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     """Connections over it are closed at once."""
+    header_timeout: Annotated[Seconds, Field(ge=0.1, le=300)] = 10.0
+    """For a TLS handshake, and for the head of a request over HTTP/1.1."""
+    body_timeout: Annotated[Seconds, Field(ge=0.1, le=3600)] = 60.0
+    """For a request's body, from its head on."""
+    idle_timeout: Annotated[Seconds, Field(ge=1, le=86400)] = 300.0
+    """A connection without a request for so long is closed."""
+    keepalive_interval: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0
+    """How often a quiet client is asked whether it is still there; one that is not is closed after about half as long
+    again."""
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: min(os.cpu_count() or 1, 4))
     """Threads of the data path; at most four by default."""
 
@@ -398,6 +407,9 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    drain_delay: Annotated[Seconds, Field(ge=0, le=3600)] = 0.0
+    """How long load balancers are told of a stop, by /-/ready and health checks, before connections are refused.
+    `drain_timeout` comes after it."""
     audit: Audit | None = None
     usage: Usage | None = None
     vault: VaultConfig | None = None

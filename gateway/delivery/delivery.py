@@ -18,7 +18,7 @@ from gateway.delivery.keeper import Gatekeeper, Keeper
 from gateway.delivery.line import Line, Stock
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.pace import Circuit
-from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError
+from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.delivery.record import Part, Record
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane, LaneCounters, PaceStats, QueueStats, Shard, Signal
@@ -126,8 +126,11 @@ class Delivery:
             outlet.probe_now()
         self._dispatch_all()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Deliver what can be delivered, put the rest on disk, close everything."""
+    async def drain(self, timeout_s: float) -> int:
+        """Deliver what can be delivered, put the rest on disk, close everything.
+
+        Returns how many items are lost, because they were in memory only and the disk did not take them.
+        """
         deadline = time.monotonic() + timeout_s
         self._take_batches()
         while time.monotonic() < deadline and self._busy():
@@ -138,10 +141,7 @@ class Delivery:
         for task in (*tasks, *self._retired):
             task.cancel()
         await asyncio.gather(*tasks, *self._retired, return_exceptions=True)
-        try:
-            await self._keeper.finish()
-        except QueueWriteError as error:
-            log.error("the queue cannot be written; what is in memory is lost", error=str(error))
+        lost = await self._keeper.finish()
         for outlet in self._outlets.values():
             await outlet.sender.close()
         if self._session is not None:
@@ -149,6 +149,7 @@ class Delivery:
         self._workbench.close()
         self._keeper.close()
         self._queue.close()
+        return lost
 
     def _busy(self) -> bool:
         """Something is under way that waiting may finish: a commit, or a shard that is not in vain."""

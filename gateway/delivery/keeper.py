@@ -37,6 +37,8 @@ _COMMIT_RETRY_S = 1.0
 _RECENT_BYTES = 8 << 20
 _QUEUE_FULL, _TENANT_FULL = "the queue is full", "the tenant's share of the queue is full"
 _UNWRITABLE = "the queue cannot be written"
+# The reason of what was in memory when the disk took nothing.
+_LOST = "lost_at_stop"
 
 
 class Gatekeeper(Protocol):
@@ -88,15 +90,39 @@ class Keeper:
         self._config = config
         self._work.set()
 
-    async def finish(self) -> None:
-        """End the commits, and write what is in memory only. Raises QueueWriteError: then that is lost."""
+    async def finish(self) -> int:
+        """End the commits, and write what is in memory only; how many items are lost because the disk takes none."""
         self._closing = True
         if self._task is not None:
             # A thread cannot be cancelled: the commit under way ends, and its batches are acknowledged.
             self._work.set()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._save_unsaved()
-        await self._commit([], self._swap_deletes())
+        lost = 0
+        try:
+            await self._save_unsaved()
+        except QueueWriteError as error:
+            lost = sum(self._give_up(line, str(error)) for line in self._unsaved.values())
+        try:
+            await self._commit([], self._swap_deletes())
+        except QueueWriteError as error:
+            log.warning(f"{_UNWRITABLE}; what was delivered last is delivered again", error=str(error))
+        return lost
+
+    def _give_up(self, line: Line, error: str) -> int:
+        """What a line has in memory only is lost, and named."""
+        items = line.lose_unsaved()
+        if items:
+            line.counters.dropped[_LOST] = line.counters.dropped.get(_LOST, 0) + items
+            lane = line.shard.lane
+            log.error(
+                f"{_UNWRITABLE}; items that were in memory only are lost",
+                tenant_id=lane.tenant,
+                destination=lane.destination,
+                signal=lane.signal.value,
+                items=items,
+                error=error,
+            )
+        return items
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

@@ -165,6 +165,16 @@ class Line:
         self._add(-items, -min(corrupt.size, self.size))
         return items
 
+    def lose_unsaved(self) -> int:
+        """What is in memory only cannot be written; how many items it is."""
+        lost = self.unsaved
+        for stored in lost:
+            self.recent.pop()
+            self.stock.resident -= stored.record.size
+            self.stock.unsaved -= stored.record.size
+            self._add(-stored.record.items, -stored.record.size)
+        return sum(stored.record.items for stored in lost)
+
     def lose_missing(self) -> int:
         """The disk has none of the records that it should have; how many items they were."""
         items = self.items - sum(stored.record.items for stored in self.recent)

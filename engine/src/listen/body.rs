@@ -16,8 +16,6 @@ use super::answer::Refusal;
 use crate::admit::inflight::{self, Reservation};
 use crate::ledger::RejectReason;
 
-/// A client must deliver its whole request within this time; a slower one holds memory that others need.
-const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told to wait when the memory for requests in flight, the gateway's or its tenant's, is taken. How long
 /// it stays so nobody knows; a request is in flight for milliseconds.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -88,10 +86,12 @@ impl BodyError {
     }
 }
 
-/// Receives a body of at most `max_bytes`, each byte reserved before it is kept.
+/// Receives a body of at most `max_bytes`, each byte reserved before it is kept. A client that takes longer than `patience`
+/// for the whole holds memory that others need.
 pub async fn receive(
     body: &mut Incoming,
     max_bytes: usize,
+    patience: Duration,
     mut reservation: Reservation,
 ) -> Result<(Bytes, Reservation), BodyError> {
     if body.size_hint().lower() > max_bytes as u64 {
@@ -124,7 +124,7 @@ pub async fn receive(
         }
         Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
     };
-    match tokio::time::timeout(RECEIVE_TIMEOUT, collect).await {
+    match tokio::time::timeout(patience, collect).await {
         Ok(result) => result.map(|bytes| (bytes, reservation)),
         Err(_) => Err(BodyError::TooSlow),
     }

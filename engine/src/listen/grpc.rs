@@ -88,7 +88,7 @@ async fn health_check(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
             response.headers_mut().insert(GRPC_STATUS, HeaderValue::from_static("5"));
             response
         }
-        Ok(true) => grpc_message(if *shared.draining.borrow() { NOT_SERVING } else { SERVING }),
+        Ok(true) => grpc_message(if shared.departure.borrow().not_serving { NOT_SERVING } else { SERVING }),
     }
 }
 
@@ -97,8 +97,8 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
         Err(refusal) => return refusal.over_grpc(),
         Ok(known) => known,
     };
-    let mut draining = shared.draining.subscribe();
-    let now = match (known, *draining.borrow_and_update()) {
+    let mut departure = shared.departure.subscribe();
+    let now = match (known, departure.borrow_and_update().not_serving) {
         (false, _) => SERVICE_UNKNOWN,
         (true, false) => SERVING,
         (true, true) => NOT_SERVING,
@@ -106,7 +106,7 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
     let last = if known { NOT_SERVING } else { SERVICE_UNKNOWN };
     let later = async move {
         // An error means that the engine is gone, which is not serving either.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = departure.wait_for(|departure| departure.not_serving).await;
         grpc_frame(last)
     };
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);

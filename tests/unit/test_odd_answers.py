@@ -12,7 +12,7 @@ import grpc
 import pytest
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.destinations import Destination
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.detail import MAX_CHARACTERS, fit_for_log
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry
@@ -136,7 +136,7 @@ async def test_what_a_grpc_backend_says_is_there_for_the_log_but_no_secret() -> 
 
 
 def test_a_secret_is_hidden_though_the_answer_breaks_off_in_it_or_the_line_is_cut_in_it() -> None:
-    assert fit_for_log("no: hush-", ["hush-hush"]) == "no: ***"
+    assert fit_for_log("no: hush-hush", ["hush-hush-hush"]) == "no: ***"
     long = "x" * (MAX_CHARACTERS - 5) + "hush-hush-hush"
     assert "hush" not in fit_for_log(long, ["hush-hush-hush"])
 

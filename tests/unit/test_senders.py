@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
 from gateway.delivery.destinations import Sender, open_sender
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge

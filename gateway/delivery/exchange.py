@@ -87,5 +87,17 @@ class _Parts(aiohttp.Payload):
         return str(b"".join(self._value), encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        for part in self._value:
-            await writer.write(memoryview(part))
+        transport = writer.transport
+        if transport is not None:
+            # Written is what the kernel has taken: then nothing is left in memory that a closed connection waits with.
+            transport.set_write_buffer_limits(0)
+        try:
+            for part in self._value:
+                await writer.write(memoryview(part))
+            await writer.drain()
+        except asyncio.CancelledError:
+            # The answer came before all was written, or time is up. A connection that is closed politely keeps what was
+            # not written until the other side reads it, which may be never.
+            if transport is not None:
+                transport.abort()
+            raise

@@ -44,10 +44,10 @@ def judge(answer: HttpAnswer, parts: Sequence[Part]) -> Outcome:
         return Refused("blocked", divisible=False, detail=answer.text)
     if answer.good:
         return Delivered()
-    if answer.status == 400:
-        return _partly_stored(answer, parts)
     if (outcome := common_outcome(answer, answer.text)) is not None:
         return outcome
+    if answer.status == 400:
+        return _partly_stored(answer, parts)
     if answer.status >= 500:
         return Retry(answer.reason, retry_after_s(answer.headers), detail=answer.text)
     return Refused(answer.reason, detail=answer.text)

@@ -1,7 +1,6 @@
 """OTLP over gRPC, bytes in and bytes out. Source: OTLP specification (OTLP/gRPC response, failures, throttling)."""
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from gateway.delivery.http import configured_headers, without_secrets
 from gateway.delivery.otlp_status import delivered, retry_delay_s
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
+from gateway.delivery.size_limits import says_too_large
 from gateway.delivery.tls import client_context, tls_files, warn_of_files
 from gateway.delivery.watched import Watched
 from gateway.types import Lane, Signal
@@ -45,12 +45,8 @@ _ABOUT_US = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
 )
 _UNAUTHENTICATED = Held("grpc_unauthenticated")
-# How servers say that a request is over their size limit, which has no code of its own: grpc-go, C core, grpc-java and
-# .NET with RESOURCE_EXHAUSTED, tonic with OUT_OF_RANGE, which would be retried for ever.
+# Over a size limit is RESOURCE_EXHAUSTED, but of tonic OUT_OF_RANGE, which would be retried for ever.
 _SIZE_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE})
-_TOO_LARGE = re.compile(
-    r"message (?:\S+ ){0,3}?(?:larger than max|exceeds (?:the )?maximum|(?:length )?too large)", re.I
-)
 # Our own side of gRPC says so of an answer that is over our limit.
 _OURS = "CLIENT: Received message"
 _OPTIONS = (
@@ -168,7 +164,7 @@ def judge(code: grpc.StatusCode, message: str, status: bytes) -> Outcome:
     """What a refusal means; `status` is the google.rpc.Status that came with it, or empty."""
     reason = f"grpc_{code.name.lower()}"
     delay_s = retry_delay_s(status)
-    if code in _SIZE_CODES and delay_s is None and _TOO_LARGE.search(message):
+    if code in _SIZE_CODES and delay_s is None and says_too_large(message):
         if _OURS in message:
             # The backend has dealt with the request: its answer is what is too large, and is thrown away.
             return Refused("grpc_answer_too_large", divisible=False, detail=message)

@@ -1,5 +1,6 @@
 """OTLP over HTTP, protobuf. Source: OTLP specification (OTLP/HTTP response, failures, throttling)."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -23,6 +24,8 @@ _RETRYABLE = frozenset({502, 503, 504})
 _ABOUT_US = frozenset({501, 505})
 # Never leaves this file: the backend does not know the compression, and gets a simpler one at once.
 _UNSUPPORTED = Held("unsupported_compression")
+# Collector: `unsupported Content-Encoding: zstd`; Prometheus: `unsupported compression: zstd. Only "gzip" or …`.
+_SPEAKS_OF_COMPRESSION = re.compile(rb"content-encoding|compression|decompress", re.IGNORECASE)
 _SIMPLER: dict[Codec, Codec] = {"zstd": "gzip", "gzip": "identity"}
 
 
@@ -87,7 +90,7 @@ def judge(answer: HttpAnswer) -> Outcome:
 
 
 def _judge_compressed(answer: HttpAnswer) -> Outcome:
-    """415 is what HTTP has for an unknown compression (RFC 9110 §15.5.16); the Collector says 400 and names it."""
-    if answer.status == 415 or (answer.status == 400 and b"content-encoding" in answer.body.lower()):
+    """415 is what HTTP has for an unknown compression (RFC 9110 §15.5.16); Prometheus and the Collector say 400."""
+    if answer.status == 415 or (answer.status == 400 and _SPEAKS_OF_COMPRESSION.search(answer.body)):
         return replace(_UNSUPPORTED, detail=status_message(answer.body))
     return judge(answer)

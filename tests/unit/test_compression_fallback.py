@@ -24,7 +24,8 @@ CASES: list[tuple[str, list[Any], list[Outcome], list[str]]] = [
     ("none", [415], [Held("http_415"), Delivered()], ["", ""]),
     ("gzip", [415, 415], [Held("http_415"), Delivered()], ["gzip", "", "gzip"]),
     ("gzip", [415, 415, 415, 415], [Held("http_415")] * 2, ["gzip", "", "gzip", ""]),
-    # As the Collector has it.
+    # As the Collector and Prometheus have it.
+    ("zstd", [(400, {}, b'unsupported compression: zstd. Only "gzip"')], [Delivered()] * 2, ["zstd", "gzip", "gzip"]),
     ("zstd", [(400, {}, b"unsupported Content-Encoding: zstd")], [Delivered()] * 2, ["zstd", "gzip", "gzip"]),
     ("zstd", [(400, {}, b"bad trace id")], [Refused("http_400"), Delivered()], ["zstd", "zstd"]),
     ("none", [(400, {}, b"unsupported Content-Encoding: none")], [Refused("http_400"), Delivered()], ["", ""]),

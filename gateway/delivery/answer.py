@@ -1,13 +1,18 @@
 """A backend's answer over HTTP, and what means the same whoever says it (docs/destinations.md)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.delivery.outcome import Held, Outcome, Retry, TooLarge, retry_after_s
+from gateway.delivery.size_limits import says_too_large
 
 # These speak of us, not of the data: our credential (401, 403, 407), the address or protocol that was configured (404,
 # 405, 415, 421). The data is good, and waits until that is mended.
 _ABOUT_US = frozenset({401, 403, 404, 405, 407, 415, 421})
+
+# VictoriaMetrics and VictoriaLogs say so with a 400.
+_WRONG_PATH = re.compile("unsupported path requested", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,9 @@ def common_outcome(answer: HttpAnswer, said: str) -> Outcome | None:
         return Held("redirect", f"{answer.status} to {answer.headers.get('Location', 'nowhere')}")
     if answer.status in _ABOUT_US:
         return Held(answer.reason, said)
-    if answer.status == 413:
+    if answer.status == 400 and _WRONG_PATH.search(said):
+        return Held(answer.reason, said)
+    if answer.status == 413 or (answer.status in (400, 500) and says_too_large(said)):
         return TooLarge(answer.reason, said)
     if answer.status == 429:
         return Retry(answer.reason, retry_after_s(answer.headers), throttled=True, detail=said)

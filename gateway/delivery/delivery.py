@@ -9,7 +9,8 @@ from typing import Protocol
 import aiohttp
 import structlog
 
-from gateway.config.models import Config, FileDestination
+from gateway.config.destinations import FileDestination
+from gateway.config.models import Config
 from gateway.delivery.courier import Courier
 from gateway.delivery.dead_letter import DeadLetters
 from gateway.delivery.destinations import open_sender

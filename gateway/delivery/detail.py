@@ -5,6 +5,8 @@ from collections.abc import Iterable
 MAX_CHARACTERS = 200
 # A shorter one would be found everywhere, and is no secret.
 _SHORTEST_SECRET = 4
+# Less of its beginning opens nothing, and is found at the end of many words.
+_SHORTEST_BEGINNING = 8
 
 
 def fit_for_log(text: str, secrets: Iterable[str]) -> str:
@@ -16,7 +18,7 @@ def fit_for_log(text: str, secrets: Iterable[str]) -> str:
         if len(secret) < _SHORTEST_SECRET:
             continue
         text = text.replace(secret, "***")
-        for length in range(len(secret) - 1, _SHORTEST_SECRET - 1, -1):
+        for length in range(len(secret) - 1, _SHORTEST_BEGINNING - 1, -1):
             if text.endswith(secret[:length]):
                 text = text[:-length] + "***"
                 break

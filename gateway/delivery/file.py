@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.config.models import FileDestination
+from gateway.config.destinations import FileDestination
 from gateway.delivery.outcome import Delivered, Outcome, Retry
 from gateway.delivery.record import Part
 from gateway.types import Lane

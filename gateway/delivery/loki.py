@@ -6,7 +6,7 @@ from functools import partial
 
 import aiohttp
 
-from gateway.config.models import LokiDestination
+from gateway.config.destinations import LokiDestination
 from gateway.delivery.answer import HttpAnswer, common_outcome
 from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
@@ -27,14 +27,14 @@ class Loki:
 
     def __init__(self, config: LokiDestination, session: aiohttp.ClientSession) -> None:
         self._url = config.url
-        self._sender = HttpSender(session, config)
+        self._sender = HttpSender(session, config, config.url)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         judge_this = partial(judge, parts=parts)
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge_this)
 
     async def close(self) -> None:
-        """Nothing of its own is open."""
+        await self._sender.close()
 
 
 def judge(answer: HttpAnswer, parts: Sequence[Part]) -> Outcome:
@@ -44,10 +44,10 @@ def judge(answer: HttpAnswer, parts: Sequence[Part]) -> Outcome:
         return Refused("blocked", divisible=False, detail=answer.text)
     if answer.good:
         return Delivered()
-    if answer.status == 400:
-        return _partly_stored(answer, parts)
     if (outcome := common_outcome(answer, answer.text)) is not None:
         return outcome
+    if answer.status == 400:
+        return _partly_stored(answer, parts)
     if answer.status >= 500:
         return Retry(answer.reason, retry_after_s(answer.headers), detail=answer.text)
     return Refused(answer.reason, detail=answer.text)

@@ -5,14 +5,14 @@ from functools import partial
 from typing import assert_never
 
 from gateway._engine import halve
-from gateway.config.models import (
+from gateway.config.destinations import (
     Destination,
     FileDestination,
     LokiDestination,
     OtlpDestination,
     RemoteWriteDestination,
 )
-from gateway.config.models import Retry as RetryConfig
+from gateway.config.destinations import Retry as RetryConfig
 from gateway.delivery.dead_letter import DeadLetters
 from gateway.delivery.destinations import Sender
 from gateway.delivery.fair_slots import FairSlots

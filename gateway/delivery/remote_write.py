@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from gateway.config.models import RemoteWriteDestination
+from gateway.config.destinations import RemoteWriteDestination
 from gateway.delivery.answer import HttpAnswer, common_outcome
 from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
@@ -24,13 +24,13 @@ class RemoteWrite:
 
     def __init__(self, config: RemoteWriteDestination, session: aiohttp.ClientSession) -> None:
         self._url = config.url
-        self._sender = HttpSender(session, config)
+        self._sender = HttpSender(session, config, config.url)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)
 
     async def close(self) -> None:
-        """Nothing of its own is open."""
+        await self._sender.close()
 
 
 def judge(answer: HttpAnswer) -> Outcome:

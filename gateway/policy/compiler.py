@@ -5,15 +5,15 @@ from typing import Any, assert_never
 
 import orjson
 
-from gateway.config.masking import Mask
-from gateway.config.models import (
-    Config,
+from gateway.config.destinations import (
     Destination,
     FileDestination,
     LokiDestination,
     OtlpDestination,
     RemoteWriteDestination,
 )
+from gateway.config.masking import Mask
+from gateway.config.models import Config
 from gateway.config.word_list import read_words
 from gateway.policy.identity import compile_api_key, compile_provider, compile_tokens
 from gateway.policy.inheritance import Effective, effective

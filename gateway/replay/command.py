@@ -11,8 +11,9 @@ from pathlib import Path
 import aiohttp
 import typer
 
+from gateway.config.destinations import FileDestination
 from gateway.config.loader import load
-from gateway.config.models import Config, FileDestination
+from gateway.config.models import Config
 from gateway.config.problems import ConfigError
 from gateway.delivery.dead_letter import BadLetterError, Letter
 from gateway.delivery.destinations import Sender, open_sender

@@ -82,13 +82,19 @@ class Backend:
 
 @asynccontextmanager
 async def scripted(
-    *script: Any, tls: ServerTls | None = None, judge: Callable[[bytes], Any] | None = None
+    *script: Any,
+    tls: ServerTls | None = None,
+    decompress: bool = True,
+    judge: Callable[[bytes], Any] | None = None,
 ) -> AsyncIterator[Backend]:
-    """An HTTP backend; its `url` ends in /push, and every other path works as well."""
+    """An HTTP backend; its `url` ends in /push, and every other path works as well.
+
+    With `decompress` it undoes gzip, and refuses zstd before the script has a word.
+    """
     backend = Backend(list(script), judge=judge)
     app = web.Application()
     app.router.add_post("/{path:.*}", backend.handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
+    runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=decompress)
     await runner.setup()
     context = None
     if tls is not None:

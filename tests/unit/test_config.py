@@ -105,12 +105,18 @@ BAD = [
         "headers has X-Scope-OrgID, which tenant_header fills",
     ),
     (LOKI + "headers: {x-a: secret, X-A: secret}}}", "destinations.l: headers has a name twice"),
-    (LOKI + "bearer_token: secret, headers: {Authorization: secret}}}", "headers has authorization beside basic_auth"),
+    (
+        LOKI + "bearer_token: secret, headers: {Authorization: secret}}}",
+        "headers has authorization beside bearer_token",
+    ),
     (LOKI + "headers: {Content-Type: text/plain}}}", "destinations.l: the gateway sets the header content-type itself"),
     (OTLP + "tenant_header: grpc-timeout}}", "destinations.j: the gateway sets the header grpc-timeout itself"),
     (OTLP + "headers: {trace-bin: a}}}", "destinations.j: the gateway sets the header trace-bin itself"),
     (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
-    (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
+    (
+        OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}",
+        "name one credential, not basic_auth and bearer_token",
+    ),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
     (TENANT + "listen: {max_inflight_bytes: 1MiB}", "max_inflight_bytes must be at least max_request_bytes"),
     (

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import resource
 import socket
 import time
@@ -9,10 +10,11 @@ from typing import Any
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.destinations import Destination
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.detail import MAX_CHARACTERS, fit_for_log
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry
@@ -100,6 +102,32 @@ async def test_a_body_that_expands_takes_no_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
 
 
+ANSWERED_EARLY = {
+    "kept": b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n",
+    "without end": b"HTTP/1.1 503 Later\r\n\r\n",
+    "closed": b"HTTP/1.1 503 Later\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERED_EARLY)
+async def test_a_backend_that_answers_and_never_reads_holds_no_connection_and_no_body(answer: str) -> None:
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        writer.write(ANSWERED_EARLY[answer])
+        await asyncio.sleep(60)
+
+    body = os.urandom(8 << 20)
+    async with raw(talk) as backend, aiohttp.ClientSession() as session:
+        config = {"type": "otlp", "protocol": "http", "endpoint": backend.url, "timeout": "500ms"}
+        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
+        for _ in range(5):
+            assert await sender.send(Lane("acme", "backend", Signal.TRACES), [body]) == Retry("http_503")
+        await asyncio.sleep(0.1)
+        port = int(backend.url.rpartition(":")[2].partition("/")[0])
+        ends = psutil.Process().net_connections("tcp4")
+        assert not [end for end in ends if end.raddr and end.raddr.port == port], "our ends are closed"
+        assert backend.connections == 5
+
+
 async def test_a_grpc_sender_survives_what_is_not_grpc() -> None:
     for talk in (saying(b"garbage\r\n\r\n"), saying(BAD + b"\r\n"), saying_for_ever(OK, b"X: y\r\n")):
         async with raw(talk) as backend:
@@ -136,7 +164,7 @@ async def test_what_a_grpc_backend_says_is_there_for_the_log_but_no_secret() -> 
 
 
 def test_a_secret_is_hidden_though_the_answer_breaks_off_in_it_or_the_line_is_cut_in_it() -> None:
-    assert fit_for_log("no: hush-", ["hush-hush"]) == "no: ***"
+    assert fit_for_log("no: hush-hush", ["hush-hush-hush"]) == "no: ***"
     long = "x" * (MAX_CHARACTERS - 5) + "hush-hush-hush"
     assert "hush" not in fit_for_log(long, ["hush-hush-hush"])
 

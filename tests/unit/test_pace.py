@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.config.models import Retry as RetryConfig
+from gateway.config.destinations import Retry as RetryConfig
 from gateway.delivery import pace as pace_module
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.pace import Circuit, Pace

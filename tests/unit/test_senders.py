@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
 from gateway.delivery.destinations import Sender, open_sender
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
@@ -69,6 +69,11 @@ COMMON: list[tuple[Any, Outcome]] = [
     *((status, Held("redirect")) for status in (301, 302, 303, 304, 307, 308)),
     *((status, Held(f"http_{status}")) for status in ABOUT_US),
     (413, TooLarge("http_413")),
+    # The Collector and Jaeger, VictoriaLogs, Loki and Mimir.
+    ((400, {}, b"http: request body too large"), TooLarge("http_400")),
+    ((400, {}, b"cannot read: too big data size exceeding -loki.maxRequestSize=67108864 bytes"), TooLarge("http_400")),
+    ((500, {}, b"rpc error: grpc: received message larger than max (9 vs. 4)"), TooLarge("http_500")),
+    ((400, {}, b'unsupported path requested: "/loki/api/v1/push"'), Held("http_400")),
     (429, THROTTLED),
     ((429, RETRY_AFTER), Retry("http_429", 7.0, throttled=True)),
     ((503, RETRY_AFTER), Retry("http_503", 7.0)),

@@ -20,6 +20,8 @@ use crate::otlp::Signal;
 #[repr(usize)]
 pub enum RejectReason {
     Malformed,
+    /// The client gave the request up before its end.
+    Abandoned,
     UnsupportedEncoding,
     TooLarge,
     TooSlow,
@@ -43,8 +45,9 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 19] = [
+    pub const ALL: [RejectReason; 20] = [
         RejectReason::Malformed,
+        RejectReason::Abandoned,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
         RejectReason::TooSlow,
@@ -68,6 +71,7 @@ impl RejectReason {
     pub fn name(self) -> &'static str {
         match self {
             RejectReason::Malformed => "malformed",
+            RejectReason::Abandoned => "abandoned",
             RejectReason::UnsupportedEncoding => "unsupported_encoding",
             RejectReason::TooLarge => "too_large",
             RejectReason::TooSlow => "too_slow",

@@ -355,6 +355,18 @@ class GatewayCollector(Collector):
             ("gateway_queue_commit_errors", "Commits that failed", queue.commit_errors),
             ("gateway_admin_denied", "Refused requests on the admin port", state.admin_denied),
         )
+        closed = CounterMetricFamily(
+            "gateway_closed_connections", "Connections that the gateway closed, and why", labels=("protocol", "reason")
+        )
+        for protocol, reason, count in snapshot["closed_connections"]:
+            closed.add_metric((protocol, reason), count)
+        yield closed
+        abandoned = CounterMetricFamily(
+            "gateway_abandoned_requests", "Requests whose client did not wait for the answer", labels=("protocol",)
+        )
+        for protocol, count in snapshot["abandoned_requests"].items():
+            abandoned.add_metric((protocol,), count)
+        yield abandoned
         for name, help_text, value in counters:
             yield CounterMetricFamily(name, help_text, value=value)
         build = GaugeMetricFamily("gateway_build_info", "Always 1", labels=("version",))

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use super::Limits;
 const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that gives up this many of its requests, and most of them, does so on purpose (CVE-2023-44487).
 const MAX_ABANDONED: u64 = 100;
+/// How HTTP/2 begins, and no request of HTTP/1.1 does (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// An instant that has not come.
 const NEVER: u64 = u64::MAX;
 
@@ -27,6 +29,8 @@ pub(super) struct Activity {
     requests: AtomicU64,
     abandoned: AtomicU64,
     is_http2: AtomicBool,
+    /// How much of HTTP/2's preface has come; over it, it is known what the client speaks.
+    preface: AtomicUsize,
     /// These three in nanoseconds since `epoch`.
     idle_since: AtomicU64,
     head_since: AtomicU64,
@@ -43,6 +47,7 @@ impl Activity {
             requests: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             is_http2: AtomicBool::new(false),
+            preface: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(NEVER),
             last_read: AtomicU64::new(0),
@@ -113,17 +118,27 @@ impl Activity {
 
     /// Bytes came in.
     fn read(&self, bytes: &[u8]) {
-        let before = self.last_read.swap(self.now().max(1), Ordering::Relaxed);
-        if before == 0 && b"PRI".starts_with(&bytes[..bytes.len().min(3)]) {
-            // The preface of HTTP/2, where other frames than heads come between requests as well.
-            self.is_http2.store(true, Ordering::Relaxed);
+        let now = self.now();
+        self.last_read.store(now, Ordering::Relaxed);
+        if self.preface.load(Ordering::Relaxed) < PREFACE.len() {
+            self.read_preface(bytes);
         }
-        if self.is_http2.load(Ordering::Relaxed) || self.open_requests.load(Ordering::Relaxed) > 0 {
-            return;
+        if self.is_http2.load(Ordering::Relaxed) {
+            // Other frames than heads come between requests as well.
+            self.head_since.store(NEVER, Ordering::Relaxed);
+        } else if self.open_requests.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == NEVER {
+            self.head_since.store(now, Ordering::Relaxed);
         }
-        if self.head_since.load(Ordering::Relaxed) == NEVER {
-            self.head_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn read_preface(&self, bytes: &[u8]) {
+        let seen = self.preface.load(Ordering::Relaxed);
+        let piece = &bytes[..bytes.len().min(PREFACE.len() - seen)];
+        if !PREFACE[seen..].starts_with(piece) {
+            return self.preface.store(PREFACE.len(), Ordering::Relaxed);
         }
+        self.preface.store(seen + piece.len(), Ordering::Relaxed);
+        self.is_http2.store(seen + piece.len() == PREFACE.len(), Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {

@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::handshake::HandshakeFailure;
-use super::tls::TlsContext;
 use super::session::speak;
-use super::{Gauged, Protocol, Shared};
+use super::tls::TlsContext;
+use super::{Protocol, Shared};
 use crate::identify::peer::{Peer, PeerCertificate};
 
 /// How often a connection's certificate is verified anew even if no file changes: chains and CRLs end by themselves too.
@@ -38,11 +38,12 @@ pub async fn serve(listener: TcpListener, protocol: Protocol, shared: Arc<Shared
                 continue;
             }
         };
-        if shared.open_connections() >= shared.limits.max_connections {
+        let open = Open::new(&shared, protocol);
+        if shared.open_connections() > shared.limits.max_connections {
             shared.refused_connections.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        tokio::spawn(connection(stream, address, protocol, Arc::clone(&shared)));
+        tokio::spawn(connection(stream, address, open));
     }
 }
 
@@ -54,14 +55,34 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, protocol: Protocol, shared: Arc<Shared>) {
-    let _counted = Gauged::new(&shared.connections[protocol as usize]);
+/// A connection that is counted as open for as long as this lives.
+struct Open {
+    shared: Arc<Shared>,
+    protocol: Protocol,
+}
+
+impl Open {
+    fn new(shared: &Arc<Shared>, protocol: Protocol) -> Open {
+        shared.connections[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        Open { shared: Arc::clone(shared), protocol }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.connections[self.protocol as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, open: Open) {
+    let Open { shared, protocol } = &open;
+    let protocol = *protocol;
     // Without it small answers wait for the client's delayed ACK. A socket that refuses the option is slower, not wrong.
     let _ = stream.set_nodelay(true);
     let mut tls = shared.tls[protocol as usize].subscribe();
     let context = tls.borrow_and_update().clone();
     let Some(context) = context else {
-        return speak(stream, Arc::new(Peer::new(address.ip(), None)), pending(), protocol, &shared).await;
+        return speak(stream, Arc::new(Peer::new(address.ip(), None)), pending(), protocol, shared).await;
     };
     let accepted = tokio::time::timeout(shared.limits.header_timeout, context.acceptor.accept(stream)).await;
     drop(context);
@@ -86,7 +107,7 @@ async fn connection(stream: TcpStream, address: SocketAddr, protocol: Protocol, 
         None => None,
     };
     let peer = Arc::new(Peer::new(address.ip(), certificate));
-    speak(stream, peer, trust_lost(tls, chain), protocol, &shared).await;
+    speak(stream, peer, trust_lost(tls, chain), protocol, shared).await;
 }
 
 /// Ends when the certificate chain of a connection no longer verifies.

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::answer::{grpc_frame, grpc_message, Refusal, GRPC_STATUS};
-use super::body::{AnswerBody, Compression};
+use super::body::{AnswerBody, BodyError, Compression};
 use super::export::{export, Framing};
 use super::{Protocol, Shared};
 use crate::identify::peer::Peer;
@@ -80,7 +80,7 @@ fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
 }
 
 async fn health_check(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
-    match health_service(body).await {
+    match health_service(shared, body).await {
         Err(refusal) => refusal.over_grpc(),
         Ok(false) => {
             let mut response = Refusal::not_served("no such service").over_grpc();
@@ -93,7 +93,7 @@ async fn health_check(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
 }
 
 async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
-    let known = match health_service(body).await {
+    let known = match health_service(shared, body).await {
         Err(refusal) => return refusal.over_grpc(),
         Ok(known) => known,
     };
@@ -117,10 +117,11 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
 }
 
 /// Whether the service that a HealthCheckRequest { service = 1 } asks about is known.
-async fn health_service(body: Incoming) -> Result<bool, Refusal> {
+async fn health_service(shared: &Shared, body: Incoming) -> Result<bool, Refusal> {
     let malformed = || Refusal::malformed("not a HealthCheckRequest");
-    let body =
-        http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect().await.map_err(|_| malformed())?.to_bytes();
+    let body = http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect();
+    let body = tokio::time::timeout(shared.limits.body_timeout, body).await;
+    let body = body.map_err(|_| BodyError::TooSlow.refusal(MAX_HEALTH_REQUEST))?.map_err(|_| malformed())?.to_bytes();
     let message = body.get(5..).ok_or_else(malformed)?;
     let mut reader = Reader::new(message);
     let mut known = true;

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::activity::{Activity, Observed};
+use super::answer::Abandoned;
 use super::farewell::Farewell;
 use super::{grpc, http as otlp_http, Gauged, Protocol, Shared};
 use crate::identify::peer::Peer;
@@ -57,7 +58,9 @@ pub(super) async fn speak<S>(
                 // Said with an answer no request crosses the close; HTTP/2 has GOAWAY for that.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            under_way.answered();
+            if response.extensions().get::<Abandoned>().is_none() {
+                under_way.answered();
+            }
             Ok::<_, Infallible>(response)
         }
     });

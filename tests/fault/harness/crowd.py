@@ -13,12 +13,20 @@ _CODES = {200: "OK", 429: "RESOURCE_EXHAUSTED", 503: "UNAVAILABLE"}
 _OPENING_AT_ONCE = 200
 
 
-def crowd(http: str, *, tenants: Sequence[str], connections: int, requests: int, timeout_s: float = 60.0) -> Sent:
+def crowd(
+    http: str,
+    *,
+    tenants: Sequence[str],
+    connections: int,
+    requests: int,
+    signals: Sequence[str] = SIGNALS,
+    timeout_s: float = 60.0,
+) -> Sent:
     """Every connection sends `requests` of two items, of the next tenant each time. Raises TimeoutError."""
-    return asyncio.run(asyncio.wait_for(_crowd(http, tenants, connections, requests), timeout_s))
+    return asyncio.run(asyncio.wait_for(_crowd(http, tenants, connections, requests, signals), timeout_s))
 
 
-async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: int) -> Sent:
+async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: int, signals: Sequence[str]) -> Sent:
     sent = Sent()
     host, port = http.rsplit(":", 1)
     opening = asyncio.Semaphore(_OPENING_AT_ONCE)
@@ -31,7 +39,7 @@ async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: 
         # Everybody is connected before anybody sends, and until everybody has its answers.
         await all_open.wait()
         for request in range(requests):
-            items = Items(next(turns), SIGNALS[(index + request) % len(SIGNALS)], next(numbers), 2)
+            items = Items(next(turns), signals[(index + request) % len(signals)], next(numbers), 2)
             await _send(items, reader, writer, sent)
         await all_open.wait()
         writer.close()

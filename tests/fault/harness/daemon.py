@@ -66,7 +66,7 @@ class Daemon:
 
     def start_to_die(self, timeout_s: float = 30.0) -> None:
         """Start a process that something, or after `timeout_s` we, will kill before or while it listens."""
-        command = [sys.executable, "-m", "gateway", "run", "-c", self.folder / "gateway.yaml"]
+        command = [sys.executable, "-m", "gateway", "run", "-c", str(self.folder / "gateway.yaml")]
         process = Process(command, log=self.folder / "gateway.log", env=self._env)
         deadline = time.monotonic() + timeout_s
         while process.running and time.monotonic() < deadline:

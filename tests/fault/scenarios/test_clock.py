@@ -12,7 +12,7 @@ from tests.fault.harness.clients import Clients, Sent
 from tests.fault.harness.daemon import Daemon, config_for
 from tests.fault.harness.disk_faults import DiskFaults
 from tests.fault.harness.judge import judge
-from tests.fault.harness.scale import SEED, scaled
+from tests.fault.harness.scale import SEED, Note, scaled
 from tests.support.processes import wait_until
 
 TENANTS = ["acme", "globex"]
@@ -23,7 +23,7 @@ RETRY = {"initial": "50ms", "max": "300ms", "max_age": "10m"}
 
 @pytest.mark.parametrize("jump_s", [HOUR_S, -HOUR_S], ids=["an hour on", "an hour back"])
 def test_a_jump_of_the_clock_makes_nothing_too_old_and_stops_nothing(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, jump_s: float
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, jump_s: float, note: Note
 ) -> None:
     """It jumps while some wait in the queue, some are under way and more come in."""
     config = config_for(tmp_path, backend, TENANTS, retry=RETRY)
@@ -44,11 +44,11 @@ def test_a_jump_of_the_clock_makes_nothing_too_old_and_stops_nothing(
         daemon.at_rest()
         assert daemon.all_dropped() == {}
         assert set(clients.sent.codes()) == {"OK"}
-        print(judge(clients.sent, backend.arrivals()))
+        note(judge(clients.sent, backend.arrivals()))
 
 
 def test_a_clock_that_jumps_to_and_fro_under_load_with_a_crash_between_loses_nothing(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     """Without max_age, since nobody can tell how long it was down."""
     dice = random.Random(SEED)
@@ -66,4 +66,4 @@ def test_a_clock_that_jumps_to_and_fro_under_load_with_a_crash_between_loses_not
         backend.treat(OK)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(sent, backend.arrivals(), interruptions=daemon.interruptions))
+        note(judge(sent, backend.arrivals(), interruptions=daemon.interruptions))

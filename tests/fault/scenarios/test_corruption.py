@@ -14,7 +14,7 @@ from tests.fault.harness.behaviour import refusing
 from tests.fault.harness.clients import Clients, Sent
 from tests.fault.harness.daemon import Daemon, config_for
 from tests.fault.harness.judge import judge
-from tests.fault.harness.scale import SEED, scaled
+from tests.fault.harness.scale import SEED, Note, scaled
 from tests.support.processes import wait_until
 
 TENANTS = ["acme", "globex"]
@@ -92,7 +92,7 @@ def arrived_from(folder: Path, backlog: Backlog, damage: str) -> float:
     return 1 - len(missing) / len(ok)
 
 
-def test_bits_that_flip_anywhere_cost_no_more_than_what_they_hit(tmp_path: Path, backlog: Backlog) -> None:
+def test_bits_that_flip_anywhere_cost_no_more_than_what_they_hit(tmp_path: Path, backlog: Backlog, note: Note) -> None:
     dice = random.Random(SEED)
     shares = []
     for number in range(scaled(4, 80)):
@@ -100,7 +100,7 @@ def test_bits_that_flip_anywhere_cost_no_more_than_what_they_hit(tmp_path: Path,
         damage = flip(backlog.copy_to(folder), 5, dice)
         shares.append(arrived_from(folder, backlog, damage))
         shutil.rmtree(folder)
-    print(sorted(shares))
+    note(sorted(shares))
     assert sorted(shares)[len(shares) // 2] >= 0.9
 
 

@@ -45,16 +45,20 @@ class Gateway:
     def admin_url(self) -> str:
         return f"http://{self.admin}"
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample of `/_metrics`, by name and labels."""
+    def metrics_page(self, timeout_s: float = 10) -> str:
+        """`/_metrics`, as its operator sees it."""
         request = urllib.request.Request(
             f"{self.admin_url}/_metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            page = response.read().decode()
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            page: str = response.read().decode()
+        return page
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of `/_metrics`, by name and labels."""
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(page)
+            for family in text_string_to_metric_families(self.metrics_page())
             for sample in family.samples
         }
 

@@ -14,6 +14,8 @@ import struct
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import cramjam
 import orjson
@@ -27,16 +29,19 @@ from gateway.sink.proto import loki_push_pb2, remote_write_1_pb2
 from tests.fault.harness.behaviour import EVERYBODY, OK, Behaviour, Kind
 from tests.fault.harness.items import NAME
 
-_MESSAGES = {
+_MESSAGES: dict[str, Any] = {
     "/api/v1/write": remote_write_1_pb2.WriteRequest,
     "/loki/api/v1/push": loki_push_pb2.PushRequest,
     "/v1/traces": ExportTraceServiceRequest,
     "/v1/logs": ExportLogsServiceRequest,
     "/v1/metrics": ExportMetricsServiceRequest,
 }
-# Loki push is snappy without a header that says so.
-_DECOMPRESS = {"": bytes, "gzip": cramjam.gzip.decompress, "zstd": cramjam.zstd.decompress,
-               "snappy": cramjam.snappy.decompress_raw}  # fmt: skip
+_DECOMPRESS: dict[str, Callable[[bytes], Any]] = {
+    "": bytes,
+    "gzip": cramjam.gzip.decompress,
+    "zstd": cramjam.zstd.decompress,
+    "snappy": cramjam.snappy.decompress_raw,
+}
 _SIP, _SIP_PAUSE_S = 4096, 0.01
 _NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -53,6 +58,7 @@ class Store:
 
     def keep(self, tenant: str, path: str, encoding: str, body: bytes, behaviour: Behaviour) -> None:
         try:
+            # Loki push is snappy without a header that says so.
             plain = bytes(_DECOMPRESS["snappy" if path.startswith("/loki") else encoding](body))
             _MESSAGES[path].FromString(plain)
         except (cramjam.DecompressionError, DecodeError, KeyError) as error:

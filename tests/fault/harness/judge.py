@@ -25,6 +25,12 @@ class Verdict:
     duplicates: int
     """Arrivals beyond each item's first; each has a cause."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.answered_ok} items answered OK, {self.arrived} arrived, {self.missing} missing with a reason, "
+            f"{self.duplicates} duplicates"
+        )
+
 
 def judge(
     sent: Sent,

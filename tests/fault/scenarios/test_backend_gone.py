@@ -9,14 +9,14 @@ from tests.fault.harness.clients import Clients, Sent
 from tests.fault.harness.daemon import Daemon, config_for
 from tests.fault.harness.disk_faults import DiskFaults
 from tests.fault.harness.judge import judge
-from tests.fault.harness.scale import SEED, scaled
+from tests.fault.harness.scale import SEED, Note, scaled
 
 TENANTS = ["acme", "globex"]
 HOUR_S = 3600.0
 
 
 def test_a_backend_that_is_dead_for_an_hour_gets_everything_when_it_is_back(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     """Without max_age nothing is too old. The hour passes in a moment, with the daemon restarted in its midst."""
     backend.treat(Behaviour(Kind.RESET), refusing(503), refusing(502))
@@ -36,7 +36,7 @@ def test_a_backend_that_is_dead_for_an_hour_gets_everything_when_it_is_back(
         backend.treat(OK)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(sent, backend.arrivals(), interruptions=daemon.interruptions))
+        note(judge(sent, backend.arrivals(), interruptions=daemon.interruptions))
 
 
 def test_what_waits_longer_than_max_age_is_dropped_by_reason_and_only_that(
@@ -64,7 +64,7 @@ def test_what_waits_longer_than_max_age_is_dropped_by_reason_and_only_that(
         assert dropped["too_old"] >= len(old_names)
 
 
-def test_a_backend_that_comes_and_goes_gets_each_item(tmp_path: Path, backend: ScriptedBackend) -> None:
+def test_a_backend_that_comes_and_goes_gets_each_item(tmp_path: Path, backend: ScriptedBackend, note: Note) -> None:
     moods = [
         [refusing(503)], [OK], [Behaviour(Kind.RESET)], [OK], [Behaviour(Kind.GARBAGE)], [OK], [Behaviour(Kind.CUT)],
         [OK], [refusing(429, Retry_After="1")], [OK], [Behaviour(Kind.SLOW_READ)], [OK],
@@ -79,7 +79,7 @@ def test_a_backend_that_comes_and_goes_gets_each_item(tmp_path: Path, backend: S
             backend.treat(OK)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(clients.sent, backend.arrivals(), least_answered=500))
+        note(judge(clients.sent, backend.arrivals(), least_answered=500))
 
 
 # What a tenant's backend answers, and what it keeps.
@@ -104,7 +104,9 @@ LIES = {
 NEVER_WELL = {"moved"}
 
 
-def test_a_lying_backend_breaks_neither_the_ledger_nor_others(tmp_path: Path, backend: ScriptedBackend) -> None:
+def test_a_lying_backend_breaks_neither_the_ledger_nor_others(
+    tmp_path: Path, backend: ScriptedBackend, note: Note
+) -> None:
     tenants = [*LIES, "honest"]
     for tenant, lie in LIES.items():
         # Where the lie is not taken for an answer, the truth must follow at some time.
@@ -119,7 +121,7 @@ def test_a_lying_backend_breaks_neither_the_ledger_nor_others(tmp_path: Path, ba
         daemon.at_rest()
         arrived = backend.arrivals()
         dropped = daemon.all_dropped()
-        print(dropped, judge(clients.sent, arrived, dropped=sum(dropped.values())))
+        note(dropped, judge(clients.sent, arrived, dropped=sum(dropped.values())))
         for tenant in set(tenants) - {"refusestwo", *NEVER_WELL}:
             assert clients.sent.names("OK", tenant=tenant) <= arrived.times.keys(), tenant
         missing = clients.sent.names("OK", tenant="refusestwo") - arrived.times.keys()

@@ -12,7 +12,7 @@ from tests.fault.harness.clients import Clients
 from tests.fault.harness.daemon import Daemon, config_for
 from tests.fault.harness.disk_faults import DiskFaults, Kill
 from tests.fault.harness.judge import judge
-from tests.fault.harness.scale import SEED, scaled
+from tests.fault.harness.scale import SEED, Note, scaled
 from tests.support.gateway import sha256
 
 TENANTS = ["acme", "globex", "initech"]
@@ -67,16 +67,16 @@ def while_it_recovers(daemon: Daemon, disk: DiskFaults, dice: random.Random) -> 
 
 
 def test_what_was_answered_ok_survives_kill_9_at_any_moment(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     dice = random.Random(SEED)
-    points: list[Point] = (
-        [at_a_random_moment] * scaled(7, 80)
-        + [inside_a_commit] * scaled(7, 60)
-        + [during_a_reload] * scaled(2, 20)
-        + [during_a_drain] * scaled(2, 20)
-        + [while_it_recovers] * scaled(2, 20)
-    )
+    points: list[Point] = [
+        *[at_a_random_moment] * scaled(6, 80),
+        *[inside_a_commit] * scaled(6, 60),
+        *[during_a_reload] * scaled(2, 20),
+        *[during_a_drain] * scaled(2, 20),
+        *[while_it_recovers] * scaled(2, 20),
+    ]
     dice.shuffle(points)
     backend.treat(*MOODY)
     with Daemon(tmp_path, config_for(tmp_path, backend, TENANTS), disk) as daemon:
@@ -91,5 +91,5 @@ def test_what_was_answered_ok_survives_kill_9_at_any_moment(
         verdict = judge(
             clients.sent, backend.arrivals(), interruptions=daemon.interruptions, least_answered=100 * len(points)
         )
-        print(verdict, clients.sent.codes(), f"peak RSS {daemon.peak_rss_mib:.0f} MiB")
+        note(verdict, clients.sent.codes(), f"peak RSS {daemon.peak_rss_mib:.0f} MiB")
         assert daemon.peak_rss_mib < PEAK_RSS_MIB

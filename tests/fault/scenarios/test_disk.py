@@ -12,7 +12,7 @@ from tests.fault.harness.daemon import Daemon, config_for
 from tests.fault.harness.disk_faults import FOREVER, DiskFaults
 from tests.fault.harness.items import Items
 from tests.fault.harness.judge import judge
-from tests.fault.harness.scale import SEED, scaled
+from tests.fault.harness.scale import SEED, Note, scaled
 from tests.support.clients import bearer, send_http
 from tests.support.processes import wait_until
 
@@ -53,7 +53,7 @@ def test_an_ok_waits_until_the_disk_has_it(tmp_path: Path, backend: ScriptedBack
 
 
 def test_a_full_disk_is_a_reason_to_retry_and_delivery_goes_on(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     for_later = refusing(503)
     with Daemon(tmp_path, config_for(tmp_path, backend, TENANTS), disk) as daemon:
@@ -77,11 +77,11 @@ def test_a_full_disk_is_a_reason_to_retry_and_delivery_goes_on(
             assert_refused_retryably(sent)
             daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(sent, backend.arrivals()), sent.codes())
+        note(judge(sent, backend.arrivals()), sent.codes())
 
 
 def test_whichever_call_of_a_commit_fails_the_next_commit_works_again(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     """One request at a time, so that one commit is the only thing that the disk has to do."""
     sent = Sent()
@@ -120,11 +120,11 @@ def test_whichever_call_of_a_commit_fails_the_next_commit_works_again(
                 wait_until(lambda: send() == "OK", f"an OK after {what}", 10)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(sent, backend.arrivals()), sent.codes())
+        note(judge(sent, backend.arrivals()), sent.codes())
 
 
 def test_a_disk_that_fails_under_load_is_used_again_without_a_restart(
-    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults
+    tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults, note: Note
 ) -> None:
     with Daemon(tmp_path, config_for(tmp_path, backend, TENANTS), disk) as daemon:
         with Clients(daemon.gateway, tenants=TENANTS, seed=SEED, pause_s=0.05) as clients:
@@ -141,7 +141,7 @@ def test_a_disk_that_fails_under_load_is_used_again_without_a_restart(
         assert_refused_retryably(sent)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
-        print(judge(sent, backend.arrivals()), sent.codes())
+        note(judge(sent, backend.arrivals()), sent.codes())
 
 
 def test_what_was_kept_before_the_disk_failed_survives_a_crash_with_it(

@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
+use crate::encode::loki::merge::merge;
 use crate::engine::Engine as Core;
 use crate::identify::tokens::{Signals, Verdict};
 use crate::listen::tls::TlsPem;
@@ -282,10 +283,22 @@ fn duration(seconds: f64) -> Duration {
 fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<Chunk> {
     let codec = Codec::parse(codec)
         .ok_or_else(|| PyValueError::new_err("codec must be 'identity', 'snappy', 'gzip' or 'zstd'"))?;
+    let slices = read_in_place(&parts)?;
+    py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
+}
+
+#[pyfunction]
+fn merge_streams(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<Option<Chunk>> {
+    let slices = read_in_place(&parts)?;
+    Ok(py.detach(|| merge(&slices)).map(Chunk))
+}
+
+/// The bytes of the buffers, empty ones left out.
+fn read_in_place(parts: &[PyBuffer<u8>]) -> PyResult<Vec<&[u8]>> {
     let mut slices: Vec<&[u8]> = Vec::with_capacity(parts.len());
-    for part in &parts {
+    for part in parts {
         if !part.readonly() || !part.is_c_contiguous() {
-            return Err(PyValueError::new_err("compress takes bytes and other buffers that cannot change"));
+            return Err(PyValueError::new_err("parts are bytes and other buffers that cannot change"));
         }
         if part.len_bytes() > 0 {
             // SAFETY: the buffer is contiguous, not empty, stays exported while `parts` lives, and is read-only for everybody
@@ -293,7 +306,7 @@ fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<C
             slices.push(unsafe { std::slice::from_raw_parts(part.buf_ptr().cast(), part.len_bytes()) });
         }
     }
-    py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
+    Ok(slices)
 }
 
 #[pyfunction]
@@ -307,5 +320,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Chunk>()?;
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
+    module.add_function(wrap_pyfunction!(merge_streams, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

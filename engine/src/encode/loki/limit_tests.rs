@@ -128,6 +128,34 @@ fn a_long_label_value_begins_in_the_label_and_is_whole_in_the_metadata() {
     assert_eq!(limited(&encoded, FormatLimit::LabelValue), 1);
 }
 
+#[test]
+fn a_long_name_does_not_multiply_over_the_members_of_its_map() {
+    let members = || (0..50_000).map(|n| typed(&n.to_string(), Any::BoolValue(true))).collect();
+    let name = "n".repeat(100_000);
+    let attributes = vec![typed(&name, map(members())), text(&name, "v"), text("short", "v")];
+    let (entries, encoded) = entries_of(LIMITS, LogRecord { attributes, ..record("hi") });
+    assert_eq!(entries[0].pairs(), [("short", "v"), ("metadata_left_out", "50001")]);
+    let inner = format!(r#"{{"{}":{{{}}}}}"#, "n".repeat(2000), [r#""a":1"#; 9].join(","));
+    let body = format!(r#"{{"message":"hi","level":"info","{name}":1,"metadata":{inner},"x":1}}"#);
+    let (entries, more) = entries_of(LokiEntries { max_line_bytes: 1 << 20, ..LIMITS }, record(&body));
+    assert_eq!(entries[0].pairs()[3..], [("x", "1"), ("metadata_left_out", "10")]);
+    let attributes = vec![typed("m", map(members())), text("after", "v")];
+    let (entries, most) = entries_of(LIMITS, LogRecord { attributes, ..record("hi") });
+    assert_eq!(entries[0].pairs().last(), Some(&("metadata_left_out", "49986")));
+    let lost = [&encoded, &more, &most].map(|encoded| limited(encoded, FormatLimit::Metadata));
+    assert_eq!(lost, [50_001, 10, 49_986]);
+}
+
+#[test]
+fn what_a_log_line_says_itself_is_read_behind_any_number_of_members() {
+    let many: Vec<String> = (0..9000).map(|n| format!(r#""m{n}":1"#)).collect();
+    let body = format!(r#"{{{},"level":"info","message":"hi"}}"#, many.join(","));
+    let limits = LokiEntries { log_form: crate::policy::LogForm::Message, ..LIMITS };
+    let (entries, encoded) = entries_of(limits, record(&body));
+    assert_eq!((entries[0].line.as_str(), entries[0].pairs()[0]), ("hi", ("level", "info")));
+    assert_eq!(limited(&encoded, FormatLimit::Metadata), 9000 - 12);
+}
+
 proptest! {
     /// [`pushed_with`] checks the rest.
     #[test]

@@ -142,12 +142,17 @@ struct Members<'a> {
 }
 
 impl Members<'_> {
+    /// Whether a member is not read any more, and counted as left out.
+    fn leaves_out(&mut self, key: &[u8]) -> bool {
+        let leaves_out = self.metadata.is_full() && name_of(key).is_none();
+        self.metadata.left_out += u64::from(leaves_out);
+        leaves_out
+    }
+
     /// Behind a member has been read into the metadata, where it begins at `from`: if it is one pair under a name of the form,
     /// it is no metadata.
     fn take_named(&mut self, key: &[u8], from: usize) {
-        const NAMES: [&str; 8] =
-            ["timestamp", "message", "level", "service", "tenant_id", "request_id", "trace_id", "span_id"];
-        let Some(name) = NAMES.into_iter().find(|name| name.as_bytes() == key) else { return };
+        let Some(name) = name_of(key) else { return };
         if self.metadata.pairs.len() == from + 1 && self.metadata.pairs[from].0 == name {
             if let Some((_, value)) = self.metadata.pairs.pop() {
                 self.named.push((name, value));
@@ -156,10 +161,20 @@ impl Members<'_> {
     }
 }
 
+/// The form's own name that a key is.
+fn name_of(key: &[u8]) -> Option<&'static str> {
+    const NAMES: [&str; 8] =
+        ["timestamp", "message", "level", "service", "tenant_id", "request_id", "trace_id", "span_id"];
+    NAMES.into_iter().find(|name| name.as_bytes() == key)
+}
+
 fn members_of_map(map: &[u8]) -> Result<Members<'_>, WireError> {
     let mut members = Members::default();
     for_each(map, |member| {
         let KeyValue { key, value } = KeyValue::read(member)?;
+        if members.leaves_out(key) {
+            return Ok(());
+        }
         let from = members.metadata.pairs.len();
         match value {
             AnyValue::Map(inner) if key == b"metadata" => {

@@ -16,16 +16,26 @@ pub(super) const PAIR_VALUE: u32 = 2;
 /// The pair that says how many others an entry has lost to its limits, and the bytes that it may take.
 const LEFT_OUT: &str = "metadata_left_out";
 const LEFT_OUT_BYTES: usize = LEFT_OUT.len() + 20;
+/// More pairs of one owner are not looked at: more than any entry may have, and some that come twice.
+const MAX_COLLECTED: usize = 4096;
+/// A pair of a longer name is left out. Each member of a map repeats the map's name, so that a long one would multiply.
+pub(super) const MAX_NAME_BYTES: usize = 1024;
 
 /// Names and values that go with an entry; the names are label names.
 #[derive(Default)]
 pub(super) struct Metadata<'a> {
     pub(super) pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// How many are not among them since they were too many, or their names too long.
+    pub(super) left_out: u64,
 }
 
 impl<'a> Metadata<'a> {
     /// Adds an attribute; a map becomes one pair a member, the names joined by `_`.
     pub(super) fn flatten(&mut self, pair: KeyValue<'a>, depth: usize) -> Result<(), WireError> {
+        if self.is_full() {
+            self.left_out += 1;
+            return Ok(());
+        }
         let name = attribute_name(pair.key);
         self.flatten_as(name, pair.value, depth)
     }
@@ -39,16 +49,29 @@ impl<'a> Metadata<'a> {
         if let AnyValue::Map(map) = value {
             if depth < MAX_DEPTH {
                 return for_each(map, |member| {
+                    if self.is_full() || name.len() > MAX_NAME_BYTES {
+                        self.left_out += 1;
+                        return Ok(());
+                    }
                     let member = KeyValue::read(member)?;
                     self.flatten_as(member_name(&name, member.key), member.value, depth + 1)
                 });
             }
         }
-        let value = value.text()?;
-        if !name.is_empty() && !value.is_empty() {
+        self.push(name, value.text()?);
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) {
+        if name.len() > MAX_NAME_BYTES {
+            self.left_out += 1;
+        } else if !name.is_empty() && !value.is_empty() {
             self.pairs.push((name, value));
         }
-        Ok(())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pairs.len() >= MAX_COLLECTED
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -58,7 +81,6 @@ impl<'a> Metadata<'a> {
 
 /// The metadata around the records of one scope: the scope's and the resource's.
 pub(super) struct Surroundings<'a> {
-    pub(super) scope: &'a Metadata<'a>,
     pub(super) resource: &'a Resource<'a>,
     pub(super) limits: LokiEntries,
     /// What of them an entry may have at most, each name once, the scope's first.
@@ -77,13 +99,12 @@ pub(super) struct Surroundings<'a> {
 impl<'a> Surroundings<'a> {
     pub(super) fn new(scope: &'a Metadata<'a>, resource: &'a Resource<'a>, limits: LokiEntries) -> Self {
         let mut around = Surroundings {
-            scope,
             resource,
             limits,
             kept: Vec::new(),
             encoded: Vec::new(),
             collisions: 0,
-            left_out: 0,
+            left_out: scope.left_out + resource.metadata.left_out,
             claims_tenant: false,
             special: false,
         };
@@ -105,7 +126,7 @@ impl<'a> Surroundings<'a> {
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.scope.has(name) || self.resource.metadata.has(name)
+        self.kept.iter().any(|(known, _)| *known == name)
     }
 }
 

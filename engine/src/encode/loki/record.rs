@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::log_form::Form;
-use super::metadata::{self, attribute_name, is_field_name, put_pair, Metadata, Surroundings, PAIR_NAME, PAIR_VALUE};
+use super::metadata::{
+    self, attribute_name, is_field_name, put_pair, Metadata, Surroundings, MAX_NAME_BYTES, PAIR_NAME, PAIR_VALUE,
+};
 use super::{ENTRY_LINE, ENTRY_METADATA, ENTRY_TIMESTAMP};
 use crate::encode::Encoded;
 use crate::otlp::log;
@@ -150,12 +152,13 @@ impl<'a> Record<'a> {
         for &attribute in &self.attributes {
             attributes.flatten(attribute, 0)?;
         }
-        let of_form: &[(Cow<'_, str>, Cow<'_, str>)] = self.form.as_ref().map_or(&[], |form| &form.metadata.pairs);
+        let nothing = Metadata::default();
+        let of_form = self.form.as_ref().map_or(&nothing, |form| &form.metadata);
         let mut claims_tenant =
             around.claims_tenant || self.form.as_ref().is_some_and(|form| form.claims(around.resource.tenant));
-        let mut left_out = around.left_out;
+        let mut left_out = attributes.left_out + of_form.left_out + around.left_out;
         encoded.label_collisions += around.collisions;
-        let own = attributes.pairs.iter().chain(of_form).map(|(name, value)| (&**name, &**value));
+        let own = attributes.pairs.iter().chain(&of_form.pairs).map(|(name, value)| (&**name, &**value));
         let service = self.form.as_ref().and_then(|form| form.other_service(around.resource));
         let mut kept: Vec<&str> = Vec::new();
         for (name, value) in own.chain(service).chain(around.kept.iter().copied()) {
@@ -285,7 +288,8 @@ impl<'a> AttributeNames<'a> {
         self.distinct = true;
         for (index, name) in names.iter().enumerate() {
             let taken = names[..index].contains(name) || around.has(name);
-            self.distinct &= !(taken || name.is_empty() || name == TENANT || is_field_name(name));
+            let is_plain = !name.is_empty() && name.len() <= MAX_NAME_BYTES;
+            self.distinct &= is_plain && !(taken || name == TENANT || is_field_name(name));
             put_bytes_field(&mut self.encoded, PAIR_NAME, name.as_bytes());
             self.ends.push(self.encoded.len());
         }

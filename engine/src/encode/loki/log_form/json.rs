@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::SeqAccessDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
 
 use super::Members;
-use crate::encode::loki::metadata::{attribute_name, member_name, Metadata};
+use crate::encode::loki::metadata::{attribute_name, member_name, Metadata, MAX_NAME_BYTES};
 use crate::otlp::text::put_double;
 
 /// `None`: not one whole JSON object. It may nest as deep as serde_json follows, 128.
@@ -30,6 +30,10 @@ impl<'a> Visitor<'a> for Object {
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Members<'a>, M::Error> {
         let mut members = Members::default();
         while let Some(Key(key)) = map.next_key()? {
+            if members.leaves_out(key.as_bytes()) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let from = members.metadata.pairs.len();
             map.next_value_seed(Flat {
                 name: attribute_name_of(&key),
@@ -62,9 +66,7 @@ struct Flat<'m, 'a> {
 
 impl<'a> Flat<'_, 'a> {
     fn push(self, value: Cow<'a, str>) {
-        if !self.name.is_empty() && !value.is_empty() {
-            self.into.pairs.push((self.name, value));
-        }
+        self.into.push(self.name, value);
     }
 }
 
@@ -127,6 +129,11 @@ impl<'a> Visitor<'a> for Flat<'_, 'a> {
 
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some(Key(key)) = map.next_key()? {
+            if self.into.is_full() || self.name.len() > MAX_NAME_BYTES {
+                self.into.left_out += 1;
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             let name = match self.in_metadata {
                 true => attribute_name_of(&key),
                 false => member_name(&self.name, key.as_bytes()),

@@ -233,4 +233,12 @@ def halve(
     not carry.
     """
 
+def merge_streams(parts: Sequence[bytes | memoryview | Chunk]) -> Chunk | None:
+    """The Loki push that `parts`, each some whole fields of a PushRequest, are together: each stream once, its entries
+    stably sorted by time, all other fields kept. Releases the GIL.
+
+    None: the parts are such a push as they stand, or are no PushRequest. Raises ValueError for a buffer that could
+    change while it is read.
+    """
+
 def version() -> str: ...

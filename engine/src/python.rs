@@ -14,6 +14,7 @@ use pyo3::types::PyBytes;
 
 use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
+use crate::encode::loki::merge::merge;
 use crate::encode::split::{self, Format};
 use crate::engine::Engine as Core;
 use crate::identify::tokens::{Signals, Verdict};
@@ -318,6 +319,13 @@ fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<C
     py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
 }
 
+#[pyfunction]
+fn merge_streams(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<Option<Chunk>> {
+    let unfit = || PyValueError::new_err("merge_streams takes bytes and other buffers that cannot change");
+    let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
+    Ok(py.detach(|| merge(&slices)).map(Chunk))
+}
+
 /// The bytes of a buffer that cannot change, in place.
 fn constant(buffer: &PyBuffer<u8>) -> Option<&[u8]> {
     if !buffer.readonly() || !buffer.is_c_contiguous() {
@@ -367,5 +375,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
     module.add_function(wrap_pyfunction!(halve, module)?)?;
+    module.add_function(wrap_pyfunction!(merge_streams, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

@@ -172,7 +172,7 @@ class GatewayCollector(Collector):
         }
         ours = {lane: counters for lane, counters in lanes.items() if lane.tenant in names}
         everything = sorted(engine.keys() | ours.keys())
-        nothing: dict[str, Any] = {"encoded": 0, "open": 0, "dropped": {}, "label_collisions": 0}
+        nothing: dict[str, Any] = {"encoded": 0, "open": 0, "dropped": {}, "label_collisions": 0, "limited": {}}
         rows = [(lane, engine.get(lane, nothing), ours.get(lane, LaneCounters())) for lane in everything]
 
         def labels(lane: Lane, *more: str) -> tuple[str, ...]:
@@ -203,6 +203,14 @@ class GatewayCollector(Collector):
             "gateway_label_collisions",
             "Labels that met another of the same name after translation",
             lambda entry, _: entry["label_collisions"],
+        )
+        limited = CounterMetricFamily(
+            "gateway_limited_values",
+            "Values that a limit of the destination's format cut, split or left out",
+            labels=(*per_lane, "limit"),
+        )
+        yield _summed(
+            limited, ((labels(lane, limit), n) for lane, entry, _ in rows for limit, n in entry["limited"].items())
         )
         dropped = CounterMetricFamily(
             "gateway_dropped_items", "Given up after they were accepted, and why", labels=(*per_lane, "reason")

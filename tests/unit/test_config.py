@@ -111,6 +111,12 @@ BAD = [
     (OTLP + "headers: {trace-bin: a}}}", "destinations.j: the gateway sets the header trace-bin itself"),
     (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
     (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
+    (OTLP + "shards: 65}}", "destinations.j.shards: input should be less than or equal to 64"),
+    (LOKI + "shards: 0}}", "destinations.l.shards: input should be greater than or equal to 1"),
+    (
+        "tenants: {a: {}}\ndestinations: {d: {type: file, path: out, shards: 2}}",
+        "destinations.d.shards: unknown key",
+    ),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
     (TENANT + "listen: {max_inflight_bytes: 1MiB}", "max_inflight_bytes must be at least max_request_bytes"),
     (

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.config.base import Model
+from gateway.config.encryption import QueueEncryption
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask
 from gateway.config.names import Address, TenantId, Url
@@ -262,6 +263,8 @@ class Queue(Model):
     """When a request is answered OK: after its batch is on disk, or when it is in memory."""
     memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
     """With `ack: memory`, what is held in memory before batches go to disk."""
+    encryption: QueueEncryption | None = None
+    """Of what lies on disk. Without this section, records are in the clear."""
 
 
 class Batch(Model):

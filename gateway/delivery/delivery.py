@@ -104,7 +104,7 @@ class Delivery:
     @classmethod
     async def open(cls, config: Config, *, engine: BatchSource) -> "Delivery":
         """Open the queue and resume what a former run left in it. Raises QueueError."""
-        queue = await asyncio.to_thread(DurableQueue, config.queue.dir, config.queue.max_bytes)
+        queue = await asyncio.to_thread(DurableQueue.open, config.queue)
         delivery = cls(config, engine, queue)
         try:
             backlogs = await asyncio.to_thread(queue.backlog)
@@ -208,7 +208,7 @@ class Delivery:
         line = self._lines.get(shard)
         if line is None:
             counters = self._counters.setdefault(shard.lane, LaneCounters())
-            line = self._lines[shard] = Line(shard, counters)
+            line = self._lines[shard] = Line(shard, counters, next_sequence=self._queue.first_sequence)
         return line
 
     def _open_outlets(self, config: Config) -> dict[str, Outlet]:

@@ -1,0 +1,222 @@
+"""What a run leaves for the next, however it ends: how far each shard was delivered, and what was going on.
+
+One small file that is mapped into memory: what is written to it survives a kill -9 without any call of the system, and
+a power failure if the kernel had written it out. It is advice, never the truth: a mark is believed only if its checksum
+holds, it is of exactly this shard, and the file belongs to this queue. Each slot has two halves, written in turn, so
+that there is always one that is whole.
+
+    header, 128 bytes:  magic | version | identity | epoch | CRC-32 |…| committing | reading | strikes | long | commit
+    a slot, 80 bytes:   two of  BLAKE2b-128 of the shard | settled | under way | turn | CRC-32
+"""
+
+import hashlib
+import mmap
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.delivery.disk.keys import shard_prefix
+from gateway.delivery.disk.sealing import sync_folder
+from gateway.types import Shard
+
+FILE_NAME = "progress"
+IDENTITY_BYTES = 16
+_MAGIC = b"TGWPROG\x1a"
+_VERSION = 1
+_HEADER = struct.Struct("<8sI16sQ")
+_CRC = struct.Struct("<I")
+_COMMITTING, _READING, _STRIKES, _LONG = 64, 65, 66, 67
+_TRANSACTION = struct.Struct("<Q")
+_TRANSACTION_PLACE = 80
+_HEADER_BYTES = 128
+_SLOT = struct.Struct("<16sQQI")
+_HALF_BYTES = _SLOT.size + _CRC.size
+_SLOT_BYTES = 2 * _HALF_BYTES
+_FIRST_SLOTS, MAX_SLOTS = 256, 65_536
+# A run that ended in a call of LMDB after less than this may have been ended by it.
+SHORT_RUN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a shard was: all below `settled` was delivered or dropped, what follows below `under_way` perhaps."""
+
+    settled: int
+    under_way: int
+
+
+NO_MARK = Mark(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FormerRun:
+    """What the last run left."""
+
+    identity: bytes = b""
+    """Of the queue it belongs to; empty: nothing was left, or nothing that can be believed."""
+    epoch: int = 0
+    transaction: int = 0
+    """LMDB's number of the last commit; 0: not known."""
+    strikes: int = 0
+    """How many runs in a row ended early and within a call of LMDB."""
+    marks: dict[bytes, Mark] = field(default_factory=dict)
+    """By `shard_hash`."""
+
+    def mark(self, shard: Shard) -> Mark:
+        return self.marks.get(shard_hash(shard), NO_MARK)
+
+
+def shard_hash(shard: Shard) -> bytes:
+    return hashlib.blake2b(shard_prefix(shard), digest_size=16).digest()
+
+
+def read_former_run(folder: Path) -> FormerRun:
+    """Whatever can be believed of what was left; never raises for what the file holds. Raises OSError."""
+    try:
+        raw = (folder / FILE_NAME).read_bytes()
+    except FileNotFoundError:
+        return FormerRun()
+    if len(raw) < _HEADER_BYTES:
+        return FormerRun()
+    magic, version, identity, epoch = _HEADER.unpack_from(raw)
+    (crc32,) = _CRC.unpack_from(raw, _HEADER.size)
+    if (magic, version) != (_MAGIC, _VERSION) or zlib.crc32(raw[: _HEADER.size]) != crc32:
+        return FormerRun()
+    (transaction,) = _TRANSACTION.unpack_from(raw, _TRANSACTION_PLACE)
+    ended_in_lmdb = bool(raw[_COMMITTING] or raw[_READING])
+    strikes = raw[_STRIKES] + 1 if ended_in_lmdb and not raw[_LONG] else 0
+    marks: dict[bytes, tuple[int, Mark]] = {}
+    for place in range(_HEADER_BYTES, len(raw) - _SLOT_BYTES + 1, _SLOT_BYTES):
+        for half in (place, place + _HALF_BYTES):
+            name, settled, under_way, turn = _SLOT.unpack_from(raw, half)
+            (crc32,) = _CRC.unpack_from(raw, half + _SLOT.size)
+            if zlib.crc32(raw[half : half + _SLOT.size], zlib.crc32(identity)) != crc32:
+                continue
+            known = marks.get(name)
+            if known is None or _is_later(turn, known[0]):
+                marks[name] = turn, Mark(settled, under_way)
+    return FormerRun(identity, epoch, transaction, strikes, {name: mark for name, (_, mark) in marks.items()})
+
+
+def _is_later(turn: int, other: int) -> bool:
+    return 0 < (turn - other) % (1 << 32) < 1 << 31
+
+
+class Progress:
+    """The file of this run. `committing` and `committed` are for the thread of commits, the rest for another one."""
+
+    def __init__(
+        self, folder: Path, identity: bytes, epoch: int, *, strikes: int, marks: Iterable[tuple[Shard, Mark]]
+    ) -> None:
+        """Write the file anew, with the marks that still matter. Raises OSError, such as for a full disk."""
+        self._file = folder / FILE_NAME
+        self._seed = zlib.crc32(identity)
+        self._places: dict[Shard, int] = {}
+        self._names: dict[Shard, bytes] = {}
+        self._now: dict[Shard, tuple[int, int, int]] = {}
+        self.untracked = 0
+        """Shards that came when all slots were taken."""
+        kept = list(marks)[:MAX_SLOTS]
+        self._slots = _FIRST_SLOTS
+        while self._slots < len(kept):
+            self._slots *= 2
+        new = folder / f"{FILE_NAME}.new"
+        new.unlink(missing_ok=True)
+        self._descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self._map = self._mapped()
+            header = _HEADER.pack(_MAGIC, _VERSION, identity, epoch)
+            self._map[: _HEADER.size] = header
+            _CRC.pack_into(self._map, _HEADER.size, zlib.crc32(header))
+            self._map[_STRIKES] = min(strikes, 255)
+            self._long_at = time.monotonic() + SHORT_RUN_S
+            for shard, mark in kept:
+                self._write(shard, mark.settled, mark.under_way)
+            os.fsync(self._descriptor)
+            new.replace(self._file)
+            sync_folder(folder)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def settled(self, shard: Shard, next_sequence: int) -> None:
+        """All records of the shard below `next_sequence` were delivered or dropped."""
+        _, under_way, _ = self._now.get(shard, _NOTHING)
+        self._write(shard, next_sequence, under_way)
+
+    def under_way(self, shard: Shard, up_to_sequence: int) -> None:
+        """Records below `up_to_sequence` were, or are just now, sent."""
+        settled, under_way, _ = self._now.get(shard, _NOTHING)
+        if up_to_sequence > under_way:
+            self._write(shard, settled, up_to_sequence)
+
+    def mark(self, shard: Shard) -> Mark:
+        settled, under_way, _ = self._now.get(shard, _NOTHING)
+        return Mark(settled, under_way)
+
+    def committing(self, whether: bool) -> None:
+        """Of the thread of commits: whether it is inside of LMDB."""
+        self._map[_COMMITTING] = whether
+        if time.monotonic() > self._long_at:
+            self._map[_LONG] = 1
+
+    def reading(self, whether: bool) -> None:
+        self._map[_READING] = whether
+
+    def committed(self, transaction: int) -> None:
+        """LMDB's number of the last commit; 0: not known."""
+        _TRANSACTION.pack_into(self._map, _TRANSACTION_PLACE, transaction)
+
+    def close(self) -> None:
+        self._map.close()
+        os.close(self._descriptor)
+
+    def _write(self, shard: Shard, settled: int, under_way: int) -> None:
+        place = self._places.get(shard)
+        if place is None:
+            place = self._new_place(shard)
+            if place is None:
+                return
+        turn = (self._now[shard][2] + 1) & 0xFFFFFFFF
+        self._now[shard] = settled, under_way, turn
+        half = _SLOT.pack(self._names[shard], settled, under_way, turn)
+        if turn & 1:
+            place += _HALF_BYTES
+        self._map[place : place + _HALF_BYTES] = half + _CRC.pack(zlib.crc32(half, self._seed))
+
+    def _new_place(self, shard: Shard) -> int | None:
+        index = len(self._places)
+        if index >= self._slots and not self._grow():
+            self.untracked += 1
+            return None
+        self._names[shard] = shard_hash(shard)
+        self._now[shard] = _NOTHING
+        place = self._places[shard] = _HEADER_BYTES + index * _SLOT_BYTES
+        return place
+
+    def _grow(self) -> bool:
+        if self._slots >= MAX_SLOTS:
+            return False
+        self._slots *= 2
+        try:
+            grown = self._mapped()
+        except OSError:
+            # The disk is full: those without a slot are only not tracked.
+            self._slots //= 2
+            return False
+        # The thread of commits may hold the old mapping just now; both are of the same pages.
+        self._map = grown
+        return True
+
+    def _mapped(self) -> mmap.mmap:
+        size = _HEADER_BYTES + self._slots * _SLOT_BYTES
+        # Room on the disk first: to write to a mapped page that has none would end the process (SIGBUS).
+        os.posix_fallocate(self._descriptor, 0, size)
+        return mmap.mmap(self._descriptor, size)
+
+
+_NOTHING = (0, 0, 0)

@@ -192,15 +192,15 @@ class DurableQueue:
         file = self.folder / DATA_FILE
         if not file.exists() or file.stat().st_size == 0:
             return Survey(epoch=former.epoch)
-        reason = "the last runs ended inside of it"
+        reason, search = "the last runs ended inside of it", False
         try:
             found = survey(file, former)
         except DamagedError as error:
-            reason = str(error)
+            reason, search = str(error), True
         else:
             if former.strikes < _MAX_STRIKES:
                 return found
-        self._rebuilt = rebuilt = rebuild(self.folder, self._map_size, former, self._keys)
+        self._rebuilt = rebuilt = rebuild(self.folder, self._map_size, former, self._keys, search=search)
         log.error(
             "the queue was damaged; it is made anew from what could be read, and the damaged file is set aside",
             reason=reason,

@@ -8,8 +8,7 @@ found again, without the tree that it stood in. Version 1 had neither magic nor 
 
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -28,6 +27,7 @@ MAX_HEADER_BYTES = 1024
 HEAD_BYTES = PREFIX_BYTES + MAX_HEADER_BYTES
 """This much of a frame is enough for `read_header`."""
 _LENGTH_V1 = struct.Struct(">H")
+_SIGNALS = frozenset(signal.value for signal in Signal)
 _KEYS_V1 = frozenset({"v", "items", "generation", "opened_at", "crc32"})
 
 
@@ -35,13 +35,13 @@ class NewerFrameError(CorruptRecordError):
     """A frame that is whole, and of a version that this one cannot read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What a frame says before its payload."""
 
-    shard: Shard | None
-    """None in version 1, where only the key says it; so with the sequence."""
-    sequence: int | None
+    names: tuple[str, str, str, int] | None
+    """Tenant, destination, signal, number of the shard; None in version 1, where only the key says it."""
+    sequence: int
+    """0 in version 1."""
     items: int
     generation: int
     opened_at: float
@@ -58,6 +58,19 @@ class Header:
     """Where the payload begins."""
     length: int
     """Of the whole frame."""
+
+    @property
+    def shard(self) -> Shard | None:
+        if self.names is None:
+            return None
+        tenant, destination, signal, number = self.names
+        return Shard(Lane(tenant, destination, Signal(signal)), number)
+
+
+def names_of(shard: Shard) -> tuple[str, str, str, int]:
+    """As a header has them."""
+    lane = shard.lane
+    return lane.tenant, lane.destination, lane.signal.value, shard.number
 
 
 def encode(sequence: int, record: Record, queue: bytes, data_key: DataKey | None) -> bytes:
@@ -122,12 +135,12 @@ def find_header(head: bytes | memoryview) -> Header:
         raise NewerFrameError(f"a record has format {version}, not {FORMAT_VERSION}")
     try:
         fields = msgpack.unpackb(raw)
-        lane = Lane(fields["tenant"], fields["destination"], Signal(fields["signal"]))
+        names = fields["tenant"], fields["destination"], fields["signal"], fields["shard"]
         key_id, nonce, size = fields.get("key"), fields.get("nonce", b""), fields["length"]
-        if key_id is not None and len(nonce) != NONCE_BYTES:
+        if names[2] not in _SIGNALS or (key_id is not None and len(nonce) != NONCE_BYTES):
             raise CorruptRecordError("a record has no readable header")
         return Header(
-            Shard(lane, fields["shard"]),
+            names,
             fields["sequence"],
             fields["items"],
             fields["generation"],
@@ -150,7 +163,7 @@ def decode(shard: Shard, sequence: int, frame: bytes | memoryview, keys: DataKey
     Raises CorruptRecordError, or KeyDeletedError if it is encrypted with a key that is gone.
     """
     header = read_header(frame, len(frame))
-    if header.shard is not None and (header.shard != shard or header.sequence != sequence):
+    if header.names is not None and (header.names, header.sequence) != (names_of(shard), sequence):
         raise CorruptRecordError("a record stands under the key of another", items=header.items, size=header.size)
     payload = bytes(frame[header.body :])
     if zlib.crc32(payload) != header.crc32:
@@ -181,4 +194,4 @@ def _read_header_v1(head: bytes | memoryview, length: int) -> Header:
             raise CorruptRecordError("a record has no readable header")
     except (struct.error, ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
         raise CorruptRecordError("a record has no readable header") from error
-    return Header(None, None, items, generation, opened_at, length - body, crc32, b"", None, b"", body, length)
+    return Header(None, 0, items, generation, opened_at, length - body, crc32, b"", None, b"", body, length)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 MAX_HEAD_BYTES = 1100
 """How much of a value comes with its entry."""
@@ -41,8 +41,7 @@ class DamagedError(Exception):
     """The file is not as LMDB writes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A key and where its value lies in the file."""
 
     database: bytes
@@ -116,7 +115,7 @@ class PageFile:
         os.close(self._descriptor)
 
     def entries(self) -> Iterator[Entry]:
-        """All entries of all named databases, each database in the order of its keys. Raises DamagedError, OSError.
+        """All entries of all named databases, each database in the order of its keys. Raises DamagedError.
 
         Only a walk to the end has proved the file: counts and the free list come last.
         """
@@ -132,8 +131,11 @@ class PageFile:
         self._check_free_list()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Bytes of the file. Raises OSError; DamagedError if the file ends before."""
-        found = os.pread(self._descriptor, size, offset)
+        """Bytes of the file. Raises DamagedError if the disk cannot read them, or the file ends before."""
+        try:
+            found = os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise DamagedError(f"the disk cannot read it: {error.strerror}") from error
         if len(found) != size:
             raise DamagedError("the file ends too early")
         return found
@@ -148,7 +150,7 @@ class PageFile:
         for place in range(2):
             try:
                 metas.append(self._read_meta(place))
-            except (DamagedError, OSError) as error:
+            except DamagedError as error:
                 self._damaged(str(error))
         if not metas:
             raise DamagedError("neither of the first pages is LMDB's")
@@ -197,7 +199,7 @@ class PageFile:
         try:
             page = self._take_page(number)
             flags, nodes = self._nodes(page)
-        except (DamagedError, OSError) as error:
+        except DamagedError as error:
             self._damaged(str(error))
             return
         deepest = _MAX_DEPTH if self._tolerant else tree.depth
@@ -225,7 +227,7 @@ class PageFile:
             count.entries += 1
             try:
                 entry = self._value(name, page, base, key, node, count)
-            except (DamagedError, OSError) as error:
+            except DamagedError as error:
                 self._damaged(str(error))
                 continue
             yield entry
@@ -305,7 +307,7 @@ class PageFile:
             (transaction,) = _NUMBER.unpack(entry.key)
             try:
                 numbers = struct.unpack(f"<{entry.size // 8}Q", self.read(entry.offset, entry.size // 8 * 8))
-            except (DamagedError, OSError) as error:
+            except DamagedError as error:
                 self._damaged(str(error))
                 continue
             listed = numbers[1 : 1 + numbers[0]]

@@ -106,6 +106,15 @@ def _is_later(turn: int, other: int) -> bool:
     return 0 < (turn - other) % (1 << 32) < 1 << 31
 
 
+@dataclass(slots=True)
+class _Slot:
+    name: bytes
+    place: int
+    settled: int = 0
+    under_way: int = 0
+    turn: int = 0
+
+
 class Progress:
     """The file of this run. `committing` and `committed` are for the thread of commits, the rest for another one."""
 
@@ -115,9 +124,7 @@ class Progress:
         """Write the file anew, with the marks that still matter. Raises OSError, such as for a full disk."""
         self._file = folder / FILE_NAME
         self._seed = zlib.crc32(identity)
-        self._places: dict[Shard, int] = {}
-        self._names: dict[Shard, bytes] = {}
-        self._now: dict[Shard, tuple[int, int, int]] = {}
+        self._by_shard: dict[Shard, _Slot] = {}
         self.untracked = 0
         """Shards that came when all slots were taken."""
         kept = list(marks)[:MAX_SLOTS]
@@ -135,7 +142,8 @@ class Progress:
             self._map[_STRIKES] = min(strikes, 255)
             self._long_at = time.monotonic() + SHORT_RUN_S
             for shard, mark in kept:
-                self._write(shard, mark.settled, mark.under_way)
+                self.settled(shard, mark.settled)
+                self.under_way(shard, mark.under_way)
             os.fsync(self._descriptor)
             new.replace(self._file)
             sync_folder(folder)
@@ -145,18 +153,21 @@ class Progress:
 
     def settled(self, shard: Shard, next_sequence: int) -> None:
         """All records of the shard below `next_sequence` were delivered or dropped."""
-        _, under_way, _ = self._now.get(shard, _NOTHING)
-        self._write(shard, next_sequence, under_way)
+        slot = self._by_shard.get(shard) or self._new_slot(shard)
+        if slot is not None:
+            slot.settled = next_sequence
+            self._write(slot)
 
     def under_way(self, shard: Shard, up_to_sequence: int) -> None:
         """Records below `up_to_sequence` were, or are just now, sent."""
-        settled, under_way, _ = self._now.get(shard, _NOTHING)
-        if up_to_sequence > under_way:
-            self._write(shard, settled, up_to_sequence)
+        slot = self._by_shard.get(shard) or self._new_slot(shard)
+        if slot is not None and up_to_sequence > slot.under_way:
+            slot.under_way = up_to_sequence
+            self._write(slot)
 
     def mark(self, shard: Shard) -> Mark:
-        settled, under_way, _ = self._now.get(shard, _NOTHING)
-        return Mark(settled, under_way)
+        slot = self._by_shard.get(shard)
+        return NO_MARK if slot is None else Mark(slot.settled, slot.under_way)
 
     def committing(self, whether: bool) -> None:
         """Of the thread of commits: whether it is inside of LMDB."""
@@ -175,28 +186,19 @@ class Progress:
         self._map.close()
         os.close(self._descriptor)
 
-    def _write(self, shard: Shard, settled: int, under_way: int) -> None:
-        place = self._places.get(shard)
-        if place is None:
-            place = self._new_place(shard)
-            if place is None:
-                return
-        turn = (self._now[shard][2] + 1) & 0xFFFFFFFF
-        self._now[shard] = settled, under_way, turn
-        half = _SLOT.pack(self._names[shard], settled, under_way, turn)
-        if turn & 1:
-            place += _HALF_BYTES
+    def _write(self, slot: _Slot) -> None:
+        slot.turn = (slot.turn + 1) & 0xFFFFFFFF
+        half = _SLOT.pack(slot.name, slot.settled, slot.under_way, slot.turn)
+        place = slot.place + (_HALF_BYTES if slot.turn & 1 else 0)
         self._map[place : place + _HALF_BYTES] = half + _CRC.pack(zlib.crc32(half, self._seed))
 
-    def _new_place(self, shard: Shard) -> int | None:
-        index = len(self._places)
+    def _new_slot(self, shard: Shard) -> _Slot | None:
+        index = len(self._by_shard)
         if index >= self._slots and not self._grow():
             self.untracked += 1
             return None
-        self._names[shard] = shard_hash(shard)
-        self._now[shard] = _NOTHING
-        place = self._places[shard] = _HEADER_BYTES + index * _SLOT_BYTES
-        return place
+        slot = self._by_shard[shard] = _Slot(shard_hash(shard), _HEADER_BYTES + index * _SLOT_BYTES)
+        return slot
 
     def _grow(self) -> bool:
         if self._slots >= MAX_SLOTS:
@@ -217,6 +219,3 @@ class Progress:
         # Room on the disk first: to write to a mapped page that has none would end the process (SIGBUS).
         os.posix_fallocate(self._descriptor, 0, size)
         return mmap.mmap(self._descriptor, size)
-
-
-_NOTHING = (0, 0, 0)

@@ -22,6 +22,7 @@ from gateway.delivery.disk.frame import (
     Header,
     NewerFrameError,
     find_header,
+    names_of,
     read_header,
 )
 from gateway.delivery.disk.keys import key, parse_key
@@ -69,6 +70,12 @@ class _Found:
     corrupt: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     """By key, where frames are whose payload is damaged: perhaps another copy is whole."""
 
+    def remember(self, raw_key: bytes, offset: int, size: int, writer: "_Writer") -> None:
+        if len(self.corrupt) < _MAX_REMEMBERED:
+            self.corrupt[raw_key] = offset, size
+        else:
+            writer.result.fragments += 1
+
 
 def finish_replacement(folder: Path) -> None:
     """Clear away what a rebuild or a rewrite that was interrupted left. Raises OSError."""
@@ -111,14 +118,17 @@ def put_in_place(folder: Path, *, aside: Path | None = None) -> None:
     shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
 
 
-def rebuild(folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None) -> Rebuilt:
-    """Replace the data file by what can be read of it. Raises OSError, lmdb.Error, NewerFrameError."""
+def rebuild(folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None, *, search: bool) -> Rebuilt:
+    """Replace the data file by what can be read of it. Raises OSError, lmdb.Error, NewerFrameError.
+
+    `search`: also for what the tree does not lead to, because it is known to be damaged, or of an older commit.
+    """
     result, found = Rebuilt(), _Found(epoch=former.epoch)
     with contextlib.closing(
         lmdb.open(str(empty_work_folder(folder)), map_size=map_size, max_dbs=3, mode=0o600, metasync=False, sync=False)
     ) as environment:
         writer = _Writer(environment, result)
-        if not _follow_tree(folder / DATA_FILE, former, found, writer):
+        if not _follow_tree(folder / DATA_FILE, former, found, writer) or search:
             _search(folder / DATA_FILE, former, keys, found, writer)
         _put_corrupt(folder / DATA_FILE, found, writer)
         writer.finish(found.identity or former.identity, found.epoch)
@@ -185,8 +195,8 @@ def _follow_tree(file: Path, former: FormerRun, found: _Found, writer: _Writer) 
 def _take(pages: PageFile, entry: Entry, former: FormerRun, found: _Found, writer: _Writer) -> None:
     shard, sequence = parse_key(entry.key)
     header = read_header(entry.head, entry.size)
-    if header.shard is not None:
-        if (header.shard, header.sequence) != (shard, sequence):
+    if header.names is not None:
+        if (header.names, header.sequence) != (names_of(shard), sequence):
             raise CorruptRecordError("a record stands under the key of another")
         found.identity = header.queue
         if _is_settled(header, former):
@@ -195,16 +205,15 @@ def _take(pages: PageFile, entry: Entry, former: FormerRun, found: _Found, write
     frame = pages.read(entry.offset, entry.size)
     if zlib.crc32(memoryview(frame)[header.body :]) == header.crc32:
         writer.put(entry.key, frame, header.items)
-    elif len(found.corrupt) < _MAX_REMEMBERED:
-        found.corrupt[entry.key] = entry.offset, entry.size
     else:
-        writer.result.fragments += 1
+        found.remember(entry.key, entry.offset, entry.size, writer)
 
 
 def _is_settled(header: Header, former: FormerRun) -> bool:
-    if header.shard is None or header.sequence is None or header.queue != former.identity:
+    shard = header.shard
+    if shard is None or header.queue != former.identity:
         return False
-    return header.sequence < former.mark(header.shard).settled
+    return header.sequence < former.mark(shard).settled
 
 
 def _search(file: Path, former: FormerRun, keys: DataKeys | None, found: _Found, writer: _Writer) -> None:
@@ -220,32 +229,36 @@ def _search(file: Path, former: FormerRun, keys: DataKeys | None, found: _Found,
         size, offset = os.fstat(opened.fileno()).st_size, 0
         haystack = _Haystack(opened.fileno(), size)
         while (offset := haystack.next_magic(offset)) < size:
-            frame = _frame_at(opened.fileno(), offset, size)
-            if frame is None:
+            at, offset = offset, offset + len(MAGIC)
+            header, content = _frame_at(opened.fileno(), at, size)
+            if header is None or (shard := header.shard) is None:
                 writer.result.fragments += 1
-                offset += len(MAGIC)
                 continue
-            header, content = frame
-            offset += header.length
-            if not known:
-                known.add(header.queue)
-                found.identity = header.queue
+            if content is not None:
+                offset = at + header.length
+                if not known:
+                    known.add(header.queue)
+                    found.identity = header.queue
             if header.queue not in known or _is_settled(header, former) or _is_forgotten(header, keys):
                 continue
-            if header.shard is not None and header.sequence is not None:
-                raw_key = key(header.shard, header.sequence)
-                found.epoch = max(found.epoch, header.sequence >> EPOCH_BITS)
-                found.corrupt.pop(raw_key, None)
+            raw_key = key(shard, header.sequence)
+            found.epoch = max(found.epoch, header.sequence >> EPOCH_BITS)
+            if content is not None:
                 writer.put(raw_key, content, header.items)
+            elif header.queue == former.identity:
+                # By the marks it was not delivered: so it is a record that is lost, and to be counted.
+                found.remember(raw_key, at, header.length, writer)
+            else:
+                writer.result.fragments += 1
     writer.flush()
     writer.result.searched_out = writer.result.records - before
 
 
 def _is_forgotten(header: Header, keys: DataKeys | None) -> bool:
     """Whether its key was deleted: what free pages keep of it is nobody's backlog."""
-    if header.key_id is None or header.shard is None or keys is None:
+    if header.key_id is None or header.names is None or keys is None:
         return False
-    return keys.find(header.shard.lane.tenant, header.key_id) is None
+    return keys.find(header.names[0], header.key_id) is None
 
 
 class _Haystack:
@@ -276,19 +289,22 @@ class _Haystack:
         return self._size
 
 
-def _frame_at(descriptor: int, offset: int, size: int) -> tuple[Header, bytes] | None:
-    """The frame that begins there, if it is whole."""
+def _frame_at(descriptor: int, offset: int, size: int) -> tuple[Header | None, bytes | None]:
+    """The header of the frame that begins there, if it is whole, and the frame, if that is."""
     try:
         header = find_header(os.pread(descriptor, HEAD_BYTES, offset))
-        if header.length > min(_MAX_FRAME_BYTES, size - offset):
-            return None
-        frame = os.pread(descriptor, header.length, offset)
     except NewerFrameError:
         raise
     except (CorruptRecordError, OSError):
-        return None
+        return None, None
+    if header.length > min(_MAX_FRAME_BYTES, size - offset):
+        return None, None
+    try:
+        frame = os.pread(descriptor, header.length, offset)
+    except OSError:
+        return header, None
     whole = len(frame) == header.length and zlib.crc32(memoryview(frame)[header.body :]) == header.crc32
-    return (header, frame) if whole else None
+    return header, frame if whole else None
 
 
 def _put_corrupt(file: Path, found: _Found, writer: _Writer) -> None:
@@ -297,10 +313,25 @@ def _put_corrupt(file: Path, found: _Found, writer: _Writer) -> None:
     before = writer.result.records
     with file.open("rb") as opened:
         for raw_key, (offset, size) in found.corrupt.items():
-            with contextlib.suppress(OSError):
-                writer.put(raw_key, os.pread(opened.fileno(), size, offset), 0)
+            try:
+                frame = os.pread(opened.fileno(), size, offset)
+            except OSError:
+                frame = _readable(opened.fileno(), offset, size)
+            writer.put(raw_key, frame, 0)
     writer.flush()
     writer.result.corrupt = writer.result.records - before
+
+
+def _readable(descriptor: int, offset: int, size: int) -> bytes:
+    """A frame with zeros where the disk cannot read it."""
+    frame = bytearray(size)
+    place = 0
+    while place < size:
+        step = min(size - place, _BLOCK_BYTES - (offset + place) % _BLOCK_BYTES)
+        with contextlib.suppress(OSError):
+            frame[place : place + step] = os.pread(descriptor, step, offset + place)
+        place += step
+    return bytes(frame)
 
 
 def files_aside(folder: Path) -> list[Path]:

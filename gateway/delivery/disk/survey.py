@@ -5,7 +5,7 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.delivery.disk.frame import FORMAT_VERSION, Header, NewerFrameError, read_header
+from gateway.delivery.disk.frame import FORMAT_VERSION, Header, NewerFrameError, names_of, read_header
 from gateway.delivery.disk.keys import is_v1, parse_key
 from gateway.delivery.disk.pages import DamagedError, Entry, PageFile
 from gateway.delivery.disk.progress import FormerRun, Mark
@@ -64,7 +64,7 @@ class Survey:
 def survey(file: Path, former: FormerRun) -> Survey:
     """Walk all of it. Raises DamagedError, StrangeRecordError, OSError."""
     found = Survey()
-    marks: dict[Shard, Mark] = {}
+    places: dict[bytes, _Place] = {}
     state: bytes | None = None
     with PageFile(file) as pages:
         found.transaction = pages.transaction
@@ -79,7 +79,7 @@ def survey(file: Path, former: FormerRun) -> Survey:
                 if state is None:
                     state = b""
                     _take_state(found, state)
-                _take_record(found, entry, former, marks)
+                _take_record(found, entry, former, places)
     if state is None:
         _take_state(found, b"")
     if former.identity and former.identity == found.identity:
@@ -115,39 +115,55 @@ def _take_state(found: Survey, state: bytes) -> None:
         raise DamagedError("what the queue says about itself is damaged")
 
 
-def _take_record(found: Survey, entry: Entry, former: FormerRun, marks: dict[Shard, Mark]) -> None:
+@dataclass(slots=True)
+class _Place:
+    """What is the same for all keys that differ in their sequence only."""
+
+    shard: Shard
+    names: tuple[str, str, str, int]
+    mark: Mark
+    backlog: Backlog | None = None
+
+
+def _take_record(found: Survey, entry: Entry, former: FormerRun, places: dict[bytes, _Place]) -> None:
     header = _header(entry)
+    prefix, sequence = entry.key[:-8], int.from_bytes(entry.key[-8:], "big")
+    place = places.get(prefix)
+    if place is None:
+        place = places[prefix] = _place(found, entry, former, header)
+    if header is None:
+        if not is_v1(entry.key):
+            raise DamagedError("the header of a record is damaged")
+    elif header.names is not None and (header.names, header.sequence) != (place.names, sequence):
+        raise DamagedError("a record stands under the key of another")
+    elif header.names is not None and header.queue != found.identity:
+        raise DamagedError("a record is of another queue")
+    found.epoch = max(found.epoch, sequence >> EPOCH_BITS)
+    if sequence < place.mark.settled:
+        found.settled[place.shard] = place.mark.settled
+        return
+    if place.backlog is None:
+        place.backlog = found.shards.setdefault(place.shard, Backlog())
+    _add(place.backlog, header, entry.size)
+    if sequence < place.mark.under_way:
+        place.backlog.maybe_delivered += 1 if header is None else header.items
+    place.backlog.next_sequence = max(place.backlog.next_sequence, sequence + 1)
+    if header is not None and header.key_id is not None:
+        found.encrypted_tenants.add(place.shard.lane.tenant)
+
+
+def _place(found: Survey, entry: Entry, former: FormerRun, header: Header | None) -> _Place:
     try:
-        shard, sequence = parse_key(entry.key)
+        shard, _ = parse_key(entry.key)
     except CorruptRecordError as error:
         if header is None:
             raise StrangeRecordError(str(error)) from None
         raise DamagedError("the key of a record is damaged") from error
-    if header is None and not is_v1(entry.key):
-        raise DamagedError("the header of a record is damaged")
-    if header is not None and header.shard is not None:
-        if (header.shard, header.sequence) != (shard, sequence):
-            raise DamagedError("a record stands under the key of another")
-        if header.queue != found.identity:
-            raise DamagedError("a record is of another queue")
-    mark = marks.get(shard)
-    if mark is None:
-        # Marks of another queue say nothing about this one.
-        trusted = former.identity and former.identity == found.identity
-        mark = marks[shard] = former.mark(shard) if trusted else Mark(0, 0)
     if is_v1(entry.key):
         found.old_shards.add(shard)
-    found.epoch = max(found.epoch, sequence >> EPOCH_BITS)
-    if sequence < mark.settled:
-        found.settled[shard] = mark.settled
-        return
-    backlog = found.shards.setdefault(shard, Backlog())
-    _add(backlog, header, entry.size)
-    if sequence < mark.under_way:
-        backlog.maybe_delivered += 1 if header is None else header.items
-    backlog.next_sequence = max(backlog.next_sequence, sequence + 1)
-    if header is not None and header.key_id is not None:
-        found.encrypted_tenants.add(shard.lane.tenant)
+    # Marks of another queue say nothing about this one.
+    trusted = bool(former.identity) and former.identity == found.identity
+    return _Place(shard, names_of(shard), former.mark(shard) if trusted else Mark(0, 0))
 
 
 def _header(entry: Entry) -> Header | None:

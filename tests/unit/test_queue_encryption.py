@@ -81,7 +81,9 @@ def test_another_key_is_refused_clearly_and_shown_nowhere(tmp_path: Path) -> Non
     queue = DurableQueue.open(encrypted(tmp_path))
     put(queue, SECRET)
     queue.close()
-    with pytest.raises(QueueError, match=r"another key than the one that wrapped .*acme\.key.*previous_key_files") as raised:
+    with pytest.raises(
+        QueueError, match=r"another key than the one that wrapped .*acme\.key.*previous_key_files"
+    ) as raised:
         DurableQueue.open(encrypted(tmp_path, OTHER))
     assert OTHER not in str(raised.value)
     queue = DurableQueue.open(encrypted(tmp_path))
@@ -230,7 +232,12 @@ def test_forget_says_what_is_wrong_with_its_input(tmp_path: Path) -> None:
 
 def test_a_key_may_be_written_as_hex_or_base64() -> None:
     raw = bytes(range(200, 232))
-    for written in (raw.hex(), raw.hex().upper() + "\n", base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()):
+    for written in (
+        raw.hex(),
+        raw.hex().upper() + "\n",
+        base64.b64encode(raw).decode(),
+        base64.urlsafe_b64encode(raw).decode(),
+    ):
         assert parse_wrapping_key(written.encode()) == raw
 
 

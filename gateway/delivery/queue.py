@@ -5,7 +5,6 @@ so a record whose `commit` returned survives a crash. What lies in the folder, a
 `gateway.delivery.disk`.
 """
 
-import dataclasses
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,10 @@ import lmdb
 import structlog
 
 from gateway.config.models import Queue as QueueConfig
-from gateway.delivery.disk.frame import NewerFrameError, decode, encode
+from gateway.delivery.disk.frame import Encoder, NewerFrameError, decode
 from gateway.delivery.disk.keys import key, key_v1
 from gateway.delivery.disk.lock import LockedError, lock_folder
+from gateway.delivery.disk.mend import BeyondMendingError, look, make_anew
 from gateway.delivery.disk.pages import DamagedError
 from gateway.delivery.disk.progress import IDENTITY_BYTES, FormerRun, Progress, read_former_run
 from gateway.delivery.disk.rebuild import (
@@ -29,7 +29,6 @@ from gateway.delivery.disk.rebuild import (
     empty_work_folder,
     finish_replacement,
     put_in_place,
-    rebuild,
 )
 from gateway.delivery.disk.records import Records
 from gateway.delivery.disk.resident import Mapping
@@ -47,11 +46,10 @@ log = structlog.get_logger(__name__)
 # Free pages and the tree itself take room beside the records; what is over the bound is refused before LMDB is full.
 _MAP_HEADROOM = 64 << 20
 _KEYS_FOLDER = "keys"
-# So many runs in a row that ended within a minute, inside of LMDB: the file is made anew, however sound it looks.
-_MAX_STRIKES = 3
 # A rewrite holds up commits, so that what it copies is bounded; and it must be worth it.
 _REWRITE_FILE_BYTES, _REWRITE_LIVE_BYTES, _REWRITE_SHARE = 64 << 20, 64 << 20, 4
 _DROP_READ_PAGES_BYTES = 16 << 20
+_DAMAGES = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)
 
 
 class QueueError(Exception):
@@ -103,7 +101,9 @@ class DurableQueue:
         """Held by what changes the file, or is not to see it change."""
         self._mapped = threading.Lock()
         """Held by what uses the map of the file, or replaces it."""
+        self._records = Records(folder, self._map_size)
         self._rebuilt: Rebuilt | None = None
+        self._progress: Progress | None = None
         self._evicted = self._reclaimed = 0
         try:
             self._lock = lock_folder(folder, wait_s)
@@ -114,27 +114,12 @@ class DurableQueue:
         try:
             self._keys = self._data_keys(config)
             self._open()
-        except (lmdb.Error, OSError) as error:
+        except BaseException as error:
+            self._shut()
             self._lock.close()
-            raise QueueError(f"cannot open the queue in {folder}: {error}") from error
-        except SealingError as error:
-            self._lock.close()
-            raise QueueError(str(error)) from error
-        except NewerQueueError as error:
-            self._lock.close()
-            raise QueueError(
-                f"the queue in {folder} was written by a newer version (format {error.args[0]}); "
-                "run that version, or name another queue.dir"
-            ) from None
-        except (StrangeRecordError, NewerFrameError) as error:
-            self._lock.close()
-            raise QueueError(
-                f"the queue in {folder} holds a record of nobody ({error}); was it written by a newer "
-                "version? Run that version, or name another queue.dir"
-            ) from None
-        except BaseException:
-            self._lock.close()
-            raise
+            if (message := self._why_not(error)) is None:
+                raise
+            raise QueueError(message) from error
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="queue commits")
         """For what commits: nobody else's work goes before it."""
 
@@ -142,6 +127,27 @@ class DurableQueue:
     def open(cls, config: QueueConfig, *, wait_s: float = 0.0) -> Self:
         """As configured. Raises QueueError."""
         return cls(config.dir, config.max_bytes, config=config, wait_s=wait_s)
+
+    def _why_not(self, error: BaseException) -> str | None:
+        """What a QueueError says; None for what is none."""
+        match error:
+            case lmdb.Error() | OSError():
+                return f"cannot open the queue in {self.folder}: {error}"
+            case SealingError():
+                return str(error)
+            case BeyondMendingError():
+                return f"the queue in {self.folder} cannot be mended: {error}; name another queue.dir"
+            case NewerQueueError(args=(version,)):
+                return (
+                    f"the queue in {self.folder} was written by a newer version (format {version}); "
+                    "run that version, or name another queue.dir"
+                )
+            case StrangeRecordError() | NewerFrameError():
+                return (
+                    f"the queue in {self.folder} holds a record of nobody ({error}); was it written by a newer "
+                    "version? Run that version, or name another queue.dir"
+                )
+        return None
 
     def _data_keys(self, config: QueueConfig | None) -> DataKeys | None:
         if config is None or config.encryption is None:
@@ -155,20 +161,32 @@ class DurableQueue:
     def _open(self) -> None:
         finish_replacement(self.folder)
         former = read_former_run(self.folder)
-        found = self._look(former)
+        found, self._rebuilt = look(self.folder, self._map_size, former, self._keys)
+        try:
+            self._start(found, former)
+        except _DAMAGES as error:
+            if self._rebuilt is not None:
+                raise
+            # The walk saw nothing, and LMDB did: a case that was not thought of, and no reason to stay down.
+            self._shut()
+            found, self._rebuilt = make_anew(self.folder, self._map_size, former, self._keys, str(error), search=True)
+            self._start(found, former)
+
+    def _start(self, found: Survey, former: FormerRun) -> None:
         if found.encrypted_tenants and self._keys is None:
             raise QueueError(
                 f"the queue in {self.folder} holds encrypted records; configure queue.encryption with the key that "
                 "they were written with, and `write: false` to encrypt no more"
             )
         self.identity = found.identity or secrets.token_bytes(IDENTITY_BYTES)
+        self._encoder = Encoder(self.identity)
         epoch = found.epoch + 1
         self.first_sequence = epoch << EPOCH_BITS
         """Where a shard's sequences begin in this run: above all that any former run gave away."""
         for backlog in found.shards.values():
             backlog.next_sequence = self.first_sequence
         trusted = former if former.identity == self.identity else FormerRun()
-        self.progress = Progress(
+        self.progress = self._progress = Progress(
             self.folder,
             self.identity,
             epoch,
@@ -177,7 +195,7 @@ class DurableQueue:
             marks=[(shard, trusted.mark(shard)) for shard in found.shards.keys() | found.settled.keys()],
         )
         self.progress.committing(True)
-        self._records = Records(self.folder, self._map_size)
+        self._records.open()
         self._records.write_state(self.identity, epoch)
         settled = sum(self._records.settle(shard, below) for shard, below in found.settled.items())
         self._committed()
@@ -186,36 +204,6 @@ class DurableQueue:
             log.info("records that were delivered already leave the queue", records=settled)
         self._old_shards = found.old_shards
         self._backlog: dict[Shard, Backlog] | None = found.shards
-
-    def _look(self, former: FormerRun) -> Survey:
-        """What the file holds; it is made anew if it is damaged. Raises what `survey` and `rebuild` do."""
-        file = self.folder / DATA_FILE
-        if not file.exists() or file.stat().st_size == 0:
-            return Survey(epoch=former.epoch)
-        reason, search = "the last runs ended inside of it", False
-        try:
-            found = survey(file, former)
-        except DamagedError as error:
-            reason, search = str(error), True
-        else:
-            if former.strikes < _MAX_STRIKES:
-                return found
-        self._rebuilt = rebuilt = rebuild(self.folder, self._map_size, former, self._keys, search=search)
-        log.error(
-            "the queue was damaged; it is made anew from what could be read, and the damaged file is set aside",
-            reason=reason,
-            records=rebuilt.records,
-            items=rebuilt.items,
-            found_by_search=rebuilt.searched_out,
-            corrupt_records=rebuilt.corrupt,
-            fragments=rebuilt.fragments,
-            file=None if rebuilt.aside is None else rebuilt.aside.name,
-        )
-        try:
-            # LMDB counts anew in the new file.
-            return survey(file, dataclasses.replace(former, transaction=0))
-        except DamagedError as error:
-            raise QueueError(f"the queue in {self.folder} cannot be mended: {error}; name another queue.dir") from error
 
     def backlog(self) -> dict[Shard, Backlog]:
         """What waits on disk, by shard. Records without a readable header count as one item until they are read."""
@@ -242,15 +230,20 @@ class DurableQueue:
                     for sequence, record in puts:
                         tenant = record.shard.lane.tenant
                         data_key = None if self._keys is None else self._keys.for_writing(tenant)
-                        frame = encode(sequence, record, self.identity, data_key)
+                        frame = self._encoder.encode(sequence, record, data_key)
                         added += len(frame)
                         transaction.put(key(record.shard, sequence), frame)
                 self._committed()
             except (lmdb.Error, OSError) as error:
-                raise QueueWriteError(str(error)) from error
+                raise self._write_error(error) from error
             finally:
                 self.progress.committing(False)
         return added
+
+    def _write_error(self, error: Exception) -> QueueWriteError:
+        if isinstance(error, _DAMAGES):
+            self.progress.found_damaged()
+        return QueueWriteError(str(error))
 
     def _committed(self) -> None:
         self.progress.committed(self._records.transaction)
@@ -267,6 +260,8 @@ class DurableQueue:
             try:
                 return iter(self._read(shard, from_sequence, max_bytes))
             except (lmdb.Error, OSError) as error:
+                if isinstance(error, _DAMAGES):
+                    self.progress.found_damaged()
                 raise QueueReadError(f"cannot read the queue in {self.folder}: {error}") from error
             finally:
                 self.progress.reading(False)
@@ -301,7 +296,7 @@ class DurableQueue:
                 self._evicted += self._records.set_aside(raw_keys, keep=True)
                 self._committed()
             except (lmdb.Error, OSError) as error:
-                raise QueueWriteError(str(error)) from error
+                raise self._write_error(error) from error
             finally:
                 self.progress.committing(False)
 
@@ -374,8 +369,14 @@ class DurableQueue:
             rebuilt_corrupt=0 if self._rebuilt is None else self._rebuilt.corrupt,
         )
 
-    def close(self) -> None:
-        self.executor.shutdown()
+    def _shut(self) -> None:
         self._records.close()
-        self.progress.close()
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
+
+    def close(self) -> None:
+        """Commits under way end first."""
+        self.executor.shutdown()
+        self._shut()
         self._lock.close()

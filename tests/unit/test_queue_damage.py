@@ -7,17 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 
 from gateway.delivery.disk import rebuild as rebuilding
-from gateway.delivery.disk.frame import encode
+from gateway.delivery.disk.frame import Encoder
 from gateway.delivery.disk.keys import key
 from gateway.delivery.disk.pages import PageFile
 from gateway.delivery.disk.progress import read_former_run
+from gateway.delivery.disk.records import Records
 from gateway.delivery.disk.survey import RECORDS
-from gateway.delivery.queue import DurableQueue, Stored
+from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
 from gateway.types import Shard
 from tests.support.queue import frame_v1, key_v1, payload, payloads, read_all, record, shard
 
@@ -154,8 +156,9 @@ def test_records_that_were_delivered_are_not_dug_out_again(tmp_path: Path) -> No
 def test_a_tenant_cannot_write_for_another_by_what_it_sends(tmp_path: Path) -> None:
     """A payload that holds a whole frame is within a frame, or does not know the queue's identity."""
     queue = DurableQueue(tmp_path, MAX_BYTES)
-    stolen = encode(queue.first_sequence, record(shard("victim"), b"forged"), queue.identity, None)
-    guessed = encode(queue.first_sequence, record(shard("victim"), b"forged"), bytes(16), None)
+    forged = record(shard("victim"), b"forged")
+    stolen = bytes(Encoder(queue.identity).encode(queue.first_sequence, forged, None))
+    guessed = bytes(Encoder(bytes(16)).encode(queue.first_sequence, forged, None))
     queue.commit([(queue.first_sequence, record(content=bytes(300) + stolen + bytes(5000)))], [])
     queue.commit([(queue.first_sequence + 1, record(content=bytes(300) + guessed + bytes(5000)))], [])
     queue.close()
@@ -285,6 +288,45 @@ def test_crashes_with_a_good_run_between_are_no_reason_to_make_it_anew(
         crashes_in_lmdb()
         DurableQueue(tmp_path, MAX_BYTES).close()
     assert not aside(tmp_path)
+
+
+def test_what_only_lmdb_finds_damaged_is_made_anew_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = fill(tmp_path)
+    failures = [lmdb.PageNotFoundError("mdb_put: MDB_PAGE_NOTFOUND: Requested page not found")]
+    write_state = Records.write_state
+
+    def write_state_unless_damaged(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        write_state(*arguments)
+
+    monkeypatch.setattr(Records, "write_state", write_state_unless_damaged)
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+    assert payloads(queue, shard()) == contents
+    assert len(aside(tmp_path)) == 1
+    queue.close()
+
+
+def test_damage_that_a_commit_meets_is_mended_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = fill(tmp_path)
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+
+    def broken(*_arguments: object, **_named: object) -> None:
+        raise lmdb.CorruptedError("MDB_CORRUPTED: Located page was wrong type")
+
+    monkeypatch.setattr(Records, "set_aside", broken)
+    with pytest.raises(QueueWriteError, match="MDB_CORRUPTED"):
+        queue.quarantine(shard(), queue.first_sequence)
+    assert payloads(queue, shard()) == contents
+    queue.close()
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+    assert queue.disk_stats().rebuilt_records == 8
+    assert payloads(queue, shard()) == contents
+    queue.close()
+    DurableQueue(tmp_path, MAX_BYTES).close()
+    assert len(aside(tmp_path)) == 1
 
 
 def test_a_file_that_was_made_anew_in_part_is_made_anew_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

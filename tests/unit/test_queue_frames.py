@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.delivery.disk import frame as frames
-from gateway.delivery.disk.frame import MAGIC, decode, encode, read_header
+from gateway.delivery.disk.frame import MAGIC, Encoder, decode, read_header
 from gateway.delivery.disk.keys import key, key_v1, parse_key
 from gateway.delivery.disk.sealing import DataKey
 from gateway.delivery.record import CorruptRecordError, Record
@@ -22,6 +22,10 @@ SHARDS = st.builds(
     Shard, st.builds(Lane, NAMES, NAMES, st.sampled_from(Signal)), st.integers(min_value=0, max_value=(1 << 32) - 1)
 )
 SEQUENCES = st.integers(min_value=0, max_value=(1 << 64) - 1)
+
+
+def encode(sequence: int, record: Record, queue: bytes, data_key: DataKey | None) -> bytes:
+    return bytes(Encoder(queue).encode(sequence, record, data_key))
 
 
 class KnownKeys:

@@ -27,6 +27,8 @@ MAX_HEADER_BYTES = 1024
 HEAD_BYTES = PREFIX_BYTES + MAX_HEADER_BYTES
 """This much of a frame is enough for `read_header`."""
 _LENGTH_V1 = struct.Struct(">H")
+# Batches are up to 4 MiB unless they are configured otherwise.
+_KEPT_BYTES = (4 << 20) + (64 << 10)
 _SIGNALS = frozenset(signal.value for signal in Signal)
 _KEYS_V1 = frozenset({"v", "items", "generation", "opened_at", "crc32"})
 
@@ -73,31 +75,56 @@ def names_of(shard: Shard) -> tuple[str, str, str, int]:
     return lane.tenant, lane.destination, lane.signal.value, shard.number
 
 
-def encode(sequence: int, record: Record, queue: bytes, data_key: DataKey | None) -> bytes:
-    """The frame of `record`, encrypted if there is a key."""
-    lane = record.shard.lane
-    fields: dict[str, Any] = {
-        "tenant": lane.tenant,
-        "destination": lane.destination,
-        "signal": lane.signal.value,
-        "shard": record.shard.number,
-        "sequence": sequence,
-        "items": record.items,
-        "generation": record.generation,
-        "opened_at": record.opened_at,
-        "length": record.size,
-        "queue": queue,
-    }
-    if data_key is None:
+class Encoder:
+    """Writes frames, one after another, into the same memory: new memory for each costs more than to encrypt it."""
+
+    def __init__(self, queue: bytes) -> None:
+        """`queue` is the identity that frames name."""
+        self._queue = queue
+        self._memory = bytearray(_KEPT_BYTES)
+
+    def encode(self, sequence: int, record: Record, data_key: DataKey | None) -> memoryview:
+        """The frame of `record`, encrypted if there is a key; good until the next one."""
+        lane = record.shard.lane
+        parts = [memoryview(part).cast("B") for part in record.parts]
+        # Counted here, since what is left in the memory of another frame must never be taken for a payload.
+        size = sum(map(len, parts))
+        fields: dict[str, Any] = {
+            "tenant": lane.tenant,
+            "destination": lane.destination,
+            "signal": lane.signal.value,
+            "shard": record.shard.number,
+            "sequence": sequence,
+            "items": record.items,
+            "generation": record.generation,
+            "opened_at": record.opened_at,
+            "length": size,
+            "queue": self._queue,
+        }
+        nonce = b""
+        if data_key is not None:
+            nonce = data_key.new_nonce()
+            fields |= {"key": data_key.id, "nonce": nonce}
         header: bytes = msgpack.packb(fields)
-        crc32 = 0
-        for part in record.parts:
-            crc32 = zlib.crc32(part, crc32)
-        return b"".join((_prefix(header, crc32), header, *record.parts))
-    nonce = data_key.new_nonce()
-    header = msgpack.packb(fields | {"key": data_key.id, "nonce": nonce})
-    sealed = data_key.seal(nonce, record.payload, header)
-    return b"".join((_prefix(header, zlib.crc32(sealed)), header, sealed))
+        body = PREFIX_BYTES + len(header)
+        frame = self._room(body + size + (0 if data_key is None else TAG_BYTES))
+        if data_key is None:
+            crc32, place = 0, body
+            for part in parts:
+                crc32 = zlib.crc32(part, crc32)
+                end = place + len(part)
+                frame[place:end] = part
+                place = end
+        else:
+            data_key.seal_into(frame[body:], nonce, parts, header)
+            crc32 = zlib.crc32(frame[body:])
+        frame[:body] = _prefix(header, crc32) + header
+        return frame
+
+    def _room(self, size: int) -> memoryview:
+        if size > len(self._memory):
+            return memoryview(bytearray(size))
+        return memoryview(self._memory)[:size]
 
 
 def _prefix(header: bytes, payload_crc32: int) -> bytes:

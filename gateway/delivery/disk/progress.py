@@ -5,7 +5,7 @@ a power failure if the kernel had written it out. It is advice, never the truth:
 holds, it is of exactly this shard, and the file belongs to this queue. Each slot has two halves, written in turn, so
 that there is always one that is whole.
 
-    header, 128 bytes:  magic | version | identity | epoch | CRC-32 |…| committing | reading | strikes | long | commit
+    header, 128 bytes:  magic | version | identity | epoch | CRC-32 |…| committing … damaged |…| last commit
     a slot, 80 bytes:   two of  BLAKE2b-128 of the shard | settled | under way | turn | CRC-32
 """
 
@@ -29,7 +29,7 @@ _MAGIC = b"TGWPROG\x1a"
 _VERSION = 1
 _HEADER = struct.Struct("<8sI16sQ")
 _CRC = struct.Struct("<I")
-_COMMITTING, _READING, _STRIKES, _LONG = 64, 65, 66, 67
+_COMMITTING, _READING, _STRIKES, _LONG, _DAMAGED = 64, 65, 66, 67, 68
 _TRANSACTION = struct.Struct("<Q")
 _TRANSACTION_PLACE = 80
 _HEADER_BYTES = 128
@@ -63,6 +63,8 @@ class FormerRun:
     """LMDB's number of the last commit; 0: not known."""
     strikes: int = 0
     """How many runs in a row ended early and within a call of LMDB."""
+    damaged: bool = False
+    """Whether LMDB itself found the file damaged."""
     marks: dict[bytes, Mark] = field(default_factory=dict)
     """By `shard_hash`."""
 
@@ -99,7 +101,8 @@ def read_former_run(folder: Path) -> FormerRun:
             known = marks.get(name)
             if known is None or _is_later(turn, known[0]):
                 marks[name] = turn, Mark(settled, under_way)
-    return FormerRun(identity, epoch, transaction, strikes, {name: mark for name, (_, mark) in marks.items()})
+    by_name = {name: mark for name, (_, mark) in marks.items()}
+    return FormerRun(identity, epoch, transaction, strikes, bool(raw[_DAMAGED]), by_name)
 
 
 def _is_later(turn: int, other: int) -> bool:
@@ -177,6 +180,10 @@ class Progress:
 
     def reading(self, whether: bool) -> None:
         self._map[_READING] = whether
+
+    def found_damaged(self) -> None:
+        """LMDB says that the file is damaged: the next start makes it anew, however sound it looks."""
+        self._map[_DAMAGED] = 1
 
     def committed(self, transaction: int) -> None:
         """LMDB's number of the last commit; 0: not known."""

@@ -20,14 +20,14 @@ _TIME_BYTES = 8
 
 
 class Records:
-    """An open environment. Methods raise lmdb.Error; those that write are for one thread at a time."""
+    """An environment, once it is open. Methods raise lmdb.Error; those that write are for one thread at a time."""
 
     def __init__(self, folder: Path, map_size: int) -> None:
         self._folder, self._map_size = folder, map_size
-        self.open()
+        self.environment: Any = None
 
     def open(self) -> None:
-        self.environment: Any = lmdb.open(
+        self.environment = lmdb.open(
             str(self._folder), map_size=self._map_size, max_dbs=3, mode=0o600, subdir=True, writemap=False
         )
         self.records = self.environment.open_db(RECORDS)
@@ -35,7 +35,9 @@ class Records:
         self._meta = self.environment.open_db(META)
 
     def close(self) -> None:
-        self.environment.close()
+        """May be called again, and before it was open."""
+        if self.environment is not None:
+            self.environment.close()
 
     def write_state(self, identity: bytes, epoch: int) -> None:
         with self.environment.begin(db=self._meta, write=True) as transaction:

@@ -13,7 +13,10 @@ from urllib.parse import quote
 
 import msgpack
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 _ID_BYTES = 8
@@ -32,13 +35,20 @@ class DataKey:
     def __init__(self, key_id: bytes, key: bytes) -> None:
         self.id = key_id
         self._cipher = AESGCM(key)
+        self._algorithm = AES(key)
 
     def new_nonce(self) -> bytes:
         return secrets.token_bytes(NONCE_BYTES)
 
-    def seal(self, nonce: bytes, payload: bytes, header: bytes) -> bytes:
-        """Encrypted, and bound to the header, which stays readable."""
-        return self._cipher.encrypt(nonce, payload, header)
+    def seal_into(self, room: memoryview, nonce: bytes, parts: Sequence[memoryview], header: bytes) -> None:
+        """Encrypt, bound to the header, which stays readable: the parts in one, then the tag."""
+        encryptor = Cipher(self._algorithm, GCM(nonce)).encryptor()
+        encryptor.authenticate_additional_data(header)
+        place = 0
+        for part in parts:
+            place += encryptor.update_into(part, room[place:])
+        encryptor.finalize()
+        room[place:] = encryptor.tag
 
     def open(self, nonce: bytes, sealed: bytes, header: bytes) -> bytes | None:
         """What was sealed; None if that was something else, or under another key or header."""

@@ -309,7 +309,7 @@ class Delivery:
         started = time.monotonic()
         pairs = [(stored.sequence, stored.record) for stored in puts]
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._queue.commit, pairs, deletes)
+            await asyncio.get_running_loop().run_in_executor(self._queue.executor, self._queue.commit, pairs, deletes)
         except RuntimeError as error:
             # No thread can be started. Unless it counts as a failed commit, it ends all commits, in silence.
             raise QueueWriteError(str(error)) from error

@@ -185,14 +185,14 @@ class DurableQueue:
         """Where a shard's sequences begin in this run: above all that any former run gave away."""
         for backlog in found.shards.values():
             backlog.next_sequence = self.first_sequence
-        trusted = former if former.identity == self.identity else FormerRun()
         self.progress = self._progress = Progress(
             self.folder,
             self.identity,
             epoch,
             strikes=former.strikes if self._rebuilt is None else 0,
-            # Settled records that are still to be deleted have their marks in it, too: until they are.
-            marks=[(shard, trusted.mark(shard)) for shard in found.shards.keys() | found.settled.keys()],
+            # Settled records that are still to be deleted need their marks, too: until they are.
+            waiting=found.shards.keys() | found.settled.keys(),
+            former=former if former.identity == self.identity else FormerRun(),
         )
         self.progress.committing(True)
         self._records.open()

@@ -144,12 +144,17 @@ def test_records_that_were_delivered_are_not_dug_out_again(tmp_path: Path) -> No
     queue = DurableQueue(tmp_path, MAX_BYTES)
     first = queue.first_sequence
     queue.commit([(first + n, record(content=payload(n, 5000))) for n in range(6)], [])
+    queue.commit([(first, record(shard("globex"), payload("globex", 5000)))], [])
     queue.progress.settled(shard(), first + 4)
-    queue.commit([], [(shard(), first + n) for n in range(4)])
+    queue.progress.settled(shard("globex"), first + 1)
+    queue.commit([], [*((shard(), first + n) for n in range(4)), (shard("globex"), first)])
     queue.close()
+    # A run in which globex sends nothing.
+    DurableQueue(tmp_path, MAX_BYTES).close()
     damage_both_metas(tmp_path / "data.mdb")
     queue = DurableQueue(tmp_path, MAX_BYTES)
     assert payloads(queue, shard()) == [payload(4, 5000), payload(5, 5000)]
+    assert payloads(queue, shard("globex")) == []
     queue.close()
 
 

@@ -219,7 +219,7 @@ def test_forget_leaves_a_running_gateway_alone(tmp_path: Path) -> None:
     put(queue, SECRET)
     code, _, error = forget(tmp_path, "acme")
     assert code == 1
-    assert "another gateway (process" in error
+    assert "another gateway uses the queue" in error
     assert payloads(queue, ACME) == [SECRET]
     queue.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.delivery.disk import progress as progress_file
-from gateway.delivery.disk.progress import Mark, Progress, read_former_run
+from gateway.delivery.disk.progress import FormerRun, Mark, Progress, read_former_run
 from gateway.delivery.queue import DurableQueue
 from gateway.types import Shard
 from tests.support.queue import payloads, record, shard
@@ -29,8 +29,8 @@ def fill(queue: DurableQueue, count: int = 5, where: Shard | None = None) -> int
     return first
 
 
-def make(folder: Path, identity: bytes = IDENTITY, **marks: Mark) -> Progress:
-    return Progress(folder, identity, 7, strikes=0, marks=[(shard(name), mark) for name, mark in marks.items()])
+def make(folder: Path) -> Progress:
+    return Progress(folder, IDENTITY, 7, strikes=0, waiting=[], former=FormerRun())
 
 
 def test_settled_records_are_deleted_at_the_start_not_sent_again(tmp_path: Path) -> None:
@@ -227,16 +227,21 @@ def test_a_disk_without_room_for_more_marks_costs_marks_only(tmp_path: Path, mon
     made.close()
 
 
-def test_marks_of_shards_without_a_backlog_make_room(tmp_path: Path) -> None:
+def test_marks_of_shards_without_a_backlog_go_before_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_file, "MAX_SLOTS", 300)
     queue = open_queue(tmp_path)
     first = fill(queue)
-    for number in range(500):
-        queue.progress.settled(shard(number=number + 1), 9)
+    for number in range(1, 256):
+        queue.progress.settled(shard(number=number), first + number)
     queue.progress.settled(shard(), first + 1)
     queue.close()
     queue = open_queue(tmp_path)
     queue.close()
-    assert len(read_former_run(tmp_path).marks) == 1
+    former = read_former_run(tmp_path)
+    assert len(former.marks) == 150
+    assert former.mark(shard()) == Mark(first + 1, 0)
+    assert former.mark(shard(number=255)) == Mark(first + 255, 0)
+    assert former.mark(shard(number=1)) == Mark(0, 0)
 
 
 def test_what_is_under_way_only_grows(tmp_path: Path) -> None:

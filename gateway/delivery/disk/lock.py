@@ -28,8 +28,9 @@ def lock_folder(folder: Path, wait_s: float) -> IO[str]:
                 continue
             owner = lock.read(20).strip()
             lock.close()
-            who = f"another gateway (process {owner})" if owner.isdecimal() else "another gateway"
-            raise LockedError(f"{who} uses the queue in {folder}; stop it, or name another queue.dir") from None
+            who = f" (process {owner})" if owner.isdecimal() else ""
+            message = f"another gateway uses the queue in {folder}{who}; stop it, or name another queue.dir"
+            raise LockedError(message) from None
         except OSError:
             lock.close()
             raise

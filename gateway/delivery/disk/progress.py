@@ -10,6 +10,7 @@ that there is always one that is whole.
 """
 
 import hashlib
+import itertools
 import mmap
 import os
 import struct
@@ -109,6 +110,16 @@ def _is_later(turn: int, other: int) -> bool:
     return 0 < (turn - other) % (1 << 32) < 1 << 31
 
 
+def _marks_to_keep(waiting: Iterable[Shard], former: FormerRun) -> dict[bytes, Mark]:
+    kept = {shard_hash(shard): former.mark(shard) for shard in itertools.islice(waiting, MAX_SLOTS)}
+    others = sorted(
+        ((name, mark) for name, mark in former.marks.items() if name not in kept),
+        key=lambda other: other[1].settled,
+        reverse=True,
+    )
+    return kept | dict(others[: max(0, MAX_SLOTS // 2 - len(kept))])
+
+
 @dataclass(slots=True)
 class _Slot:
     name: bytes
@@ -122,15 +133,20 @@ class Progress:
     """The file of this run. `committing` and `committed` are for the thread of commits, the rest for another one."""
 
     def __init__(
-        self, folder: Path, identity: bytes, epoch: int, *, strikes: int, marks: Iterable[tuple[Shard, Mark]]
+        self, folder: Path, identity: bytes, epoch: int, *, strikes: int, waiting: Iterable[Shard], former: FormerRun
     ) -> None:
-        """Write the file anew, with the marks that still matter. Raises OSError, such as for a full disk."""
+        """Write the file anew, with the marks that still matter. Raises OSError, such as for a full disk.
+
+        `waiting` are the shards that have records. Marks of others are kept, the newest first, as far as that leaves
+        room: if the file is ever damaged, they tell what free pages keep from what waits.
+        """
         self._file = folder / FILE_NAME
         self._seed = zlib.crc32(identity)
         self._by_shard: dict[Shard, _Slot] = {}
         self.untracked = 0
         """Shards that came when all slots were taken."""
-        kept = list(marks)[:MAX_SLOTS]
+        self._by_name: dict[bytes, _Slot] = {}
+        kept = _marks_to_keep(waiting, former)
         self._slots = _FIRST_SLOTS
         while self._slots < len(kept):
             self._slots *= 2
@@ -144,9 +160,9 @@ class Progress:
             _CRC.pack_into(self._map, _HEADER.size, zlib.crc32(header))
             self._map[_STRIKES] = min(strikes, 255)
             self._long_at = time.monotonic() + SHORT_RUN_S
-            for shard, mark in kept:
-                self.settled(shard, mark.settled)
-                self.under_way(shard, mark.under_way)
+            for name, mark in kept.items():
+                slot = self._by_name[name] = _Slot(name, self._place(), mark.settled, mark.under_way)
+                self._write(slot)
             os.fsync(self._descriptor)
             new.replace(self._file)
             sync_folder(folder)
@@ -169,7 +185,7 @@ class Progress:
             self._write(slot)
 
     def mark(self, shard: Shard) -> Mark:
-        slot = self._by_shard.get(shard)
+        slot = self._by_name.get(shard_hash(shard))
         return NO_MARK if slot is None else Mark(slot.settled, slot.under_way)
 
     def committing(self, whether: bool) -> None:
@@ -200,12 +216,18 @@ class Progress:
         self._map[place : place + _HALF_BYTES] = half + _CRC.pack(zlib.crc32(half, self._seed))
 
     def _new_slot(self, shard: Shard) -> _Slot | None:
-        index = len(self._by_shard)
-        if index >= self._slots and not self._grow():
-            self.untracked += 1
-            return None
-        slot = self._by_shard[shard] = _Slot(shard_hash(shard), _HEADER_BYTES + index * _SLOT_BYTES)
+        name = shard_hash(shard)
+        slot = self._by_name.get(name)
+        if slot is None:
+            if len(self._by_name) >= self._slots and not self._grow():
+                self.untracked += 1
+                return None
+            slot = self._by_name[name] = _Slot(name, self._place())
+        self._by_shard[shard] = slot
         return slot
+
+    def _place(self) -> int:
+        return _HEADER_BYTES + len(self._by_name) * _SLOT_BYTES
 
     def _grow(self) -> bool:
         if self._slots >= MAX_SLOTS:

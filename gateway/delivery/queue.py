@@ -111,17 +111,21 @@ class DurableQueue:
             raise QueueError(str(error)) from None
         except OSError as error:
             raise QueueError(f"cannot write to the queue folder {folder}: {error.strerror}") from error
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="queue commits")
+        """For what commits: nobody else's work goes before it."""
         try:
             self._keys = self._data_keys(config)
             self._open()
+            # Its thread is there from now on: if it could not be started later, a commit that was refused would wait in
+            # line, and be made after all.
+            self.executor.submit(lambda: None).result()
         except BaseException as error:
+            self.executor.shutdown()
             self._shut()
             self._lock.close()
             if (message := self._why_not(error)) is None:
                 raise
             raise QueueError(message) from error
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="queue commits")
-        """For what commits: nobody else's work goes before it."""
 
     @classmethod
     def open(cls, config: QueueConfig, *, wait_s: float = 0.0) -> Self:
@@ -131,7 +135,7 @@ class DurableQueue:
     def _why_not(self, error: BaseException) -> str | None:
         """What a QueueError says; None for what is none."""
         match error:
-            case lmdb.Error() | OSError():
+            case lmdb.Error() | OSError() | RuntimeError():
                 return f"cannot open the queue in {self.folder}: {error}"
             case SealingError():
                 return str(error)
@@ -217,8 +221,14 @@ class DurableQueue:
             return found.shards
 
     def commit(self, puts: Sequence[tuple[int, Record]], deletes: Sequence[tuple[Shard, int]]) -> int:
-        """Keep records at their sequences, forget others, all or nothing; the bytes added. Raises QueueWriteError."""
+        """Keep records at their sequences, forget others, all or nothing; the bytes added. Raises QueueWriteError.
+
+        Sequences are not below `first_sequence`, and never come again: else a mark of what a former run delivered could
+        stand for them (ValueError).
+        """
         added = 0
+        if any(sequence < self.first_sequence for sequence, _ in puts):
+            raise ValueError(f"this run's sequences begin at {self.first_sequence}")
         with self._writing:
             self._backlog = None
             self.progress.committing(True)

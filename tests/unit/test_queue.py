@@ -331,6 +331,24 @@ def test_commits_have_a_thread_of_their_own(tmp_path: Path) -> None:
     queue.close()
 
 
+def test_without_a_thread_for_commits_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_arguments: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(QueueError, match="can't start new thread"):
+        open_queue(tmp_path)
+    monkeypatch.undo()
+    open_queue(tmp_path).close()
+
+
+def test_sequences_of_a_former_run_are_refused(tmp_path: Path) -> None:
+    queue = open_queue(tmp_path)
+    with pytest.raises(ValueError, match=f"begin at {queue.first_sequence}"):
+        queue.commit([(0, record())], [])
+    queue.close()
+
+
 def test_a_queue_that_was_killed_at_its_first_start_is_a_new_one(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path), map_size=MAX_BYTES, max_dbs=3)
     environment.open_db(b"records")

@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.config.destinations import FileDestination
 from gateway.delivery.outcome import Delivered, Outcome, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.threads import in_thread
 from gateway.types import Lane
 
 
@@ -23,7 +24,7 @@ class File:
         path = Path(str(self._config.path).replace("{tenant}", lane.tenant).replace("{signal}", lane.signal))
         async with self._writing:
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self._append, path, b"".join(parts))
+                await in_thread(lambda: self._append(path, b"".join(parts)))
             except OSError:
                 return Retry("write_error")
         return Delivered()

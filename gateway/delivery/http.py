@@ -1,6 +1,5 @@
 """Requests to HTTP backends: one way to send, one way to fail."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -15,6 +14,7 @@ from gateway.delivery.detail import fit_for_log
 from gateway.delivery.exchange import exchange
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.threads import in_thread
 from gateway.delivery.tls import open_tls
 from gateway.types import Lane
 
@@ -99,4 +99,4 @@ async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
         return parts
     if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
         return [compress(codec, parts)]
-    return [await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)]
+    return [await in_thread(lambda: compress(codec, parts))]

@@ -18,7 +18,7 @@ from gateway.delivery.otlp_status import delivered, retry_delay_s
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
 from gateway.delivery.size_limits import says_too_large
-from gateway.delivery.tls import client_context, tls_files, warn_of_files
+from gateway.delivery.tls import client_context, system_cas, tls_files, warn_of_files
 from gateway.delivery.watched import Watched
 from gateway.types import Lane, Signal
 
@@ -146,7 +146,8 @@ class OtlpGrpc:
         # gRPC takes anything here and fails when it connects; this tells what is wrong with it.
         client_context(tls)
         authority, key, chain = (
-            file.read_bytes() if file is not None else None for file in (tls.ca_file, tls.key_file, tls.cert_file)
+            file.read_bytes() if file is not None else None
+            for file in (tls.ca_file or system_cas(), tls.key_file, tls.cert_file)
         )
         return grpc.ssl_channel_credentials(authority, key, chain)
 

@@ -1,10 +1,11 @@
 """Files that others may change: secrets and certificates of destinations."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from gateway.delivery.threads import in_thread
 
 # A file is looked at when something is sent, but no more often than this.
 LOOK_INTERVAL_S = 1.0
@@ -44,7 +45,7 @@ class Watched(Generic[_T]):
         now = self._monotonic()
         if self._files and now >= self._next_look:
             self._next_look = now + LOOK_INTERVAL_S
-            await asyncio.to_thread(self._refresh)
+            await in_thread(self._refresh)
         return self._value
 
     def _refresh(self) -> None:

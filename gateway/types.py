@@ -49,9 +49,34 @@ class LaneCounters:
     oldest_at: float | None = None  # Unix seconds of the oldest queued item
     retries: int = 0
     up: bool | None = None  # did the last attempt succeed
+    failing: str | None = None  # why the last attempt did not
     duration_buckets: list[int] = field(default_factory=list)
     duration_sum_s: float = 0.0
     duration_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaceStats:
+    """How a tenant's sending to a destination goes at present."""
+
+    tenant: str
+    destination: str
+    circuit_open: bool
+    window: int  # requests that may be under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The queue as operators see it; sizes in bytes."""
+
+    size: int
+    max_bytes: int
+    resident_bytes: int  # of it, what is in memory
+    full: bool
+    tenants_full: int  # tenants that are over their share
+    commits: int
+    commit_seconds: float
+    commit_errors: int
 
 
 class UsageError(Exception):

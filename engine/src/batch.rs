@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, Notify};
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, Notify};
 use crate::admit::inflight::Reservation;
 use crate::events::EventFd;
 use crate::ledger::{OutletCell, Received, RejectReason};
+use crate::lock::lock;
 use crate::otlp::Signal;
 use crate::policy::{Ack, BatchLimits};
 
@@ -326,9 +327,4 @@ impl Batches {
 
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A panic elsewhere must not take the ledger with it: the data behind these locks is valid between statements.
-pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

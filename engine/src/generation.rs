@@ -10,11 +10,12 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::ActiveState;
 use crate::admit::volume::Volume;
 use crate::admit::Budget;
-use crate::batch::{lock, Outlet};
+use crate::batch::Outlet;
 use crate::encode::loki::LokiEncoder;
 use crate::encode::remote_write::RemoteWriteEncoder;
 use crate::identify::Identity;
 use crate::ledger::IntakeCell;
+use crate::lock::lock;
 use crate::mask::Masker;
 use crate::otlp::Signal;
 use crate::policy::{
@@ -37,7 +38,7 @@ impl Encoder {
             Encoding::Otlp {} => Encoder::Otlp,
             Encoding::OtlpJson {} => Encoder::OtlpJson,
             Encoding::RemoteWrite1 { promote } => Encoder::RemoteWrite(RemoteWriteEncoder::new(promote)),
-            Encoding::Loki { stream_labels } => Encoder::Loki(LokiEncoder::new(stream_labels)),
+            Encoding::Loki { stream_labels, entries } => Encoder::Loki(LokiEncoder::new(stream_labels, *entries)),
         }
     }
 

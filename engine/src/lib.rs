@@ -17,6 +17,7 @@ pub mod generation;
 pub mod identify;
 pub mod ledger;
 pub mod listen;
+pub mod lock;
 pub mod mask;
 pub mod otlp;
 pub mod pipeline;

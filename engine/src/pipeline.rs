@@ -371,6 +371,7 @@ fn append(path: &Path<'_>, mut pieces: Vec<Share<'_>>, received: Received, reser
             route.outlet.cell.drop_items(reason, items);
         }
         route.outlet.cell.label_collisions(encoded.label_collisions);
+        route.outlet.cell.limited(&encoded.limited);
     }
     pieces.retain(|piece| !piece.payload.is_empty());
     let (pending, outcome) = match path.generation.ack {

@@ -52,6 +52,8 @@ class NetworkDestination(Model):
     retry: Retry = Retry()
     max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
     """Queued batches are joined into requests up to this size, before compression."""
+    dead_letter: str | None = None
+    """A `file` destination that keeps what this one refuses for good (docs/dead-letters.md)."""
 
     @property
     def credentials(self) -> list[str]:
@@ -94,7 +96,7 @@ class RemoteWriteDestination(NetworkDestination):
 class StreamLabel(Model):
     """A Loki stream label and the resource attribute that it is taken from."""
 
-    label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+    label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=1024)]
     attribute: str
 
 
@@ -125,6 +127,25 @@ class LokiDestination(NetworkDestination):
     )
     """Few and stable. A name (tenant, service, namespace, instance, region, environment, or a resource attribute), or
     {label: NAME, attribute: KEY}. Everything else becomes structured metadata."""
+    max_line_bytes: Annotated[ByteSize, Field(ge=1024, le=64 << 20)] = 256 << 10
+    """The longest line; Loki's own limit by default."""
+    long_lines: Literal["cut", "split", "drop"] = "cut"
+    """What becomes of a longer one: cut, with a mark that says how much is missing; split into entries with `part`; or
+    dropped, with reason `line_too_long`."""
+    max_metadata_bytes: Annotated[ByteSize, Field(ge=1024, le=16 << 20)] = 64 << 10
+    """Names and values of an entry's structured metadata together; what does not fit is left out, never the line."""
+    max_metadata_pairs: Annotated[int, Field(ge=16, le=1024)] = 128
+    """How many pairs an entry's structured metadata may have."""
+    log_form: Literal["off", "keep", "message"] = "keep"
+    """Of a body that is a JSON log line, level, ids and metadata become structured metadata (`keep`), and its message
+    the line (`message`); `off`: it is a text like any other."""
+
+    @model_validator(mode="after")
+    def _labels_once(self) -> Self:
+        labels = [label.label for label in self.stream_labels]
+        if len(set(labels)) < len(labels):
+            raise ValueError("stream_labels names a label twice, and Loki refuses such streams")
+        return self
 
 
 class OtlpDestination(NetworkDestination):

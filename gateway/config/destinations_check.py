@@ -17,6 +17,17 @@ def destination_problems(loaded: Loaded) -> Iterator[Problem]:
     for name, destination in loaded.config.destinations.items():
         if not isinstance(destination, FileDestination):
             yield from _network(loaded, ("destinations", name), destination)
+            yield from _dead_letter(loaded, name, destination.dead_letter)
+
+
+def _dead_letter(loaded: Loaded, name: str, letters: str | None) -> Iterator[Problem]:
+    if letters is None:
+        return
+    path, destinations = ("destinations", name, "dead_letter"), loaded.config.destinations
+    if letters not in destinations:
+        yield loaded.problem(path, f"there is no destination {letters}; add one of type file")
+    elif not isinstance(destinations[letters], FileDestination):
+        yield loaded.problem(path, f"{letters} is {destinations[letters].type}; dead letters go to a file")
 
 
 def _network(loaded: Loaded, path: KeyPath, destination: NetworkDestination) -> Iterator[Problem]:

@@ -13,9 +13,6 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.base import Model
 from gateway.config.destinations import Destination
-from gateway.config.destinations import FileDestination as FileDestination
-from gateway.config.destinations import NetworkDestination as NetworkDestination
-from gateway.config.destinations import Retry as Retry
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask
 from gateway.config.names import Address, TenantId
@@ -41,6 +38,15 @@ class Listen(Model):
     """What all requests under way may hold together; over it, clients are told to retry."""
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     """Connections over it are closed at once."""
+    header_timeout: Annotated[Seconds, Field(ge=0.1, le=300)] = 10.0
+    """For a TLS handshake, and for the head of a request over HTTP/1.1."""
+    body_timeout: Annotated[Seconds, Field(ge=0.1, le=3600)] = 60.0
+    """For a request's body, from its head on."""
+    idle_timeout: Annotated[Seconds, Field(ge=1, le=86400)] = 300.0
+    """A connection without a request for so long is closed."""
+    keepalive_interval: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0
+    """How often a quiet client is asked whether it is still there; one that is not is closed after about half as long
+    again."""
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: min(os.cpu_count() or 1, 4))
     """Threads of the data path; at most four by default."""
 
@@ -94,10 +100,12 @@ class Queue(Model):
     dir: Path = Path("data/queue")
     max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 4 << 30
     """When it is full, clients are told to retry."""
+    tenant_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] | None = None
+    """What one tenant may have of it. By default four times what is free, so that there is always room for another."""
     ack: Literal["durable", "memory"] = "durable"
     """When a request is answered OK: after its batch is on disk, or when it is in memory."""
     memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
-    """With `ack: memory`, what is held in memory before batches go to disk."""
+    """What is kept in memory: with `ack: memory` before it goes to disk, with `durable` so that it need not be read."""
 
 
 class Batch(Model):
@@ -230,6 +238,9 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    drain_delay: Annotated[Seconds, Field(ge=0, le=3600)] = 0.0
+    """How long load balancers are told of a stop, by /-/ready and health checks, before connections are refused.
+    `drain_timeout` comes after it."""
     audit: Audit | None = None
     usage: Usage | None = None
     vault: VaultConfig | None = None

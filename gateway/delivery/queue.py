@@ -36,6 +36,10 @@ class QueueError(Exception):
     """The queue cannot be opened; the message says what to do."""
 
 
+class QueueInUseError(QueueError):
+    """Another gateway uses the queue."""
+
+
 class QueueWriteError(Exception):
     """A commit failed: the disk is full or broken. Nothing of it was kept."""
 
@@ -187,5 +191,8 @@ def _lock_folder(folder: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise QueueError(f"another gateway uses the queue in {folder}; stop it, or name another queue.dir") from None
+        raise QueueInUseError(
+            f"another gateway uses the queue in {folder}; stop it, take over from it (--take-over), wait for it "
+            "(--wait), or name another queue.dir"
+        ) from None
     return lock

@@ -22,6 +22,9 @@ from gateway.policy.quotas import compile_quota, compile_series, compile_streams
 from gateway.policy.relabelling import compile_relabel
 from gateway.types import Signal
 
+# What the engine holds each log line to.
+_LOKI_ENTRIES = {"max_line_bytes", "long_lines", "max_metadata_bytes", "max_metadata_pairs", "log_form"}
+
 
 def compile_table(config: Config, generation: int) -> bytes:
     """The table as JSON. `config` has passed `check`: its routes name destinations that exist.
@@ -85,7 +88,8 @@ def _encoding(destination: Destination) -> dict[str, Any]:
         case RemoteWriteDestination():
             return {"type": "remote_write1", "promote": list(destination.promote_resource_attributes)}
         case LokiDestination():
-            return {"type": "loki", "stream_labels": [label.model_dump() for label in destination.stream_labels]}
+            labels = [label.model_dump() for label in destination.stream_labels]
+            return {"type": "loki", "stream_labels": labels, "entries": destination.model_dump(include=_LOKI_ENTRIES)}
         case OtlpDestination():
             return {"type": "otlp"}
         case FileDestination():

@@ -22,7 +22,8 @@ class Backend:
     """Answers with `script`, then as if all were well.
 
     An answer over HTTP is a status, or a status with headers and perhaps a body; over gRPC a response, or a status code
-    with the bytes of a google.rpc.Status and perhaps a message. Over HTTP it may be DROPPED, over both SILENCE.
+    with the bytes of a google.rpc.Status and perhaps a message. Over HTTP it may be DROPPED, over both SILENCE. After
+    the script, `judge` makes an answer of the body, if there is one.
     """
 
     script: list[Any] = field(default_factory=list)
@@ -32,14 +33,21 @@ class Backend:
     peers: set[Any] = field(default_factory=set)
     """The other end of each connection, over HTTP."""
     url: str = ""
+    judge: Callable[[bytes], Any] | None = None
+
+    def next_answer(self, body: bytes, otherwise: Any) -> Any:
+        if self.script:
+            return self.script.pop(0)
+        return otherwise if self.judge is None else self.judge(body)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
             self.peers.add(request.transport.get_extra_info("peername"))
-        self.bodies.append(await request.read())
+        body_sent = await request.read()
+        self.bodies.append(body_sent)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.paths.append(request.path)
-        answer = self.script.pop(0) if self.script else 204
+        answer = self.next_answer(body_sent, 204)
         if answer is SILENCE:
             await asyncio.Event().wait()
         if answer is DROPPED:
@@ -60,7 +68,7 @@ class Backend:
     async def export(self, request: bytes, context: Any) -> bytes:
         self.bodies.append(request)
         self.headers.append({key: str(value) for key, value in context.invocation_metadata()})
-        answer = self.script.pop(0) if self.script else b""
+        answer = self.next_answer(request, b"")
         if answer is SILENCE:
             await asyncio.Event().wait()
         if isinstance(answer, bytes):
@@ -73,12 +81,17 @@ class Backend:
 
 
 @asynccontextmanager
-async def scripted(*script: Any, tls: ServerTls | None = None, decompress: bool = True) -> AsyncIterator[Backend]:
+async def scripted(
+    *script: Any,
+    tls: ServerTls | None = None,
+    decompress: bool = True,
+    judge: Callable[[bytes], Any] | None = None,
+) -> AsyncIterator[Backend]:
     """An HTTP backend; its `url` ends in /push, and every other path works as well.
 
     With `decompress` it undoes gzip, and refuses zstd before the script has a word.
     """
-    backend = Backend(list(script))
+    backend = Backend(list(script), judge=judge)
     app = web.Application()
     app.router.add_post("/{path:.*}", backend.handle)
     runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=decompress)

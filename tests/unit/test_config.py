@@ -81,6 +81,12 @@ BAD = [
         "destinations.l.bearer_token: a header's value is one line of printable ASCII",
     ),
     (LOKI + "headers: {'x y': secret}}}", "destinations.l.headers.x y: "),
+    (
+        LOKI + "stream_labels: [service, {label: service, attribute: app}]}}",
+        "destinations.l: stream_labels names a label twice",
+    ),
+    (LOKI + "max_line_bytes: 100}}", "destinations.l.max_line_bytes: input should be greater than"),
+    (LOKI + "long_lines: truncate}}", "destinations.l.long_lines: must be one of 'cut', 'split', 'drop'"),
     (LOKI + "tenant_header: 'x:'}}", "destinations.l.tenant_header: string should match pattern"),
     (
         OTLP + "tls: {insecure_skip_verify: true}}}",

@@ -21,6 +21,7 @@ from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
 from gateway.delivery.destinations import Sender, open_sender
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
+from gateway.sink.proto import loki_push_pb2
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
@@ -145,6 +146,27 @@ async def test_a_backend_that_is_away_or_never_answers_is_tried_again(kind: str)
     async with {"http": scripted, "grpc": scripted_grpc}[kind](SILENCE) as backend:
         outcomes = await answer_of(backend, "otlp", Signal.TRACES, 2, protocol=kind, timeout="200ms")
         assert outcomes == (Retry(too_late), Delivered())
+
+
+async def test_requests_joined_for_loki_bring_each_stream_once_and_in_order() -> None:
+    def push(labels: str, *seconds: int) -> bytes:
+        request = loki_push_pb2.PushRequest()
+        stream = request.streams.add(labels=labels)
+        for at in seconds:
+            stream.entries.add(line=f"at {at}").timestamp.FromSeconds(at)
+        return request.SerializeToString()
+
+    large = [push('{a="x"}', *range(n, 40_000, 2)) for n in (1, 0)]
+    small = [push('{a="x"}', 2, 5), push('{b="y"}', 1), memoryview(push('{a="x"}', 1, 5))]
+    async with scripted() as backend, opened({"type": "loki", "url": backend.url}) as sender:
+        for parts in (small, large):
+            assert await sender.send(Lane("acme", "backend", Signal.LOGS), parts) == Delivered()
+    bodies = [bytes(cramjam.snappy.decompress_raw(body)) for body in backend.bodies]
+    seen = [loki_push_pb2.PushRequest.FromString(body) for body in bodies]
+    streams = [{stream.labels: [entry.line for entry in stream.entries] for stream in push.streams} for push in seen]
+    assert streams[0] == {'{a="x"}': ["at 1", "at 2", "at 5", "at 5"], '{b="y"}': ["at 1"]}
+    assert streams[1] == {'{a="x"}': [f"at {n}" for n in range(40_000)]}
+    assert [len(push.streams) for push in seen] == [2, 1]
 
 
 RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}

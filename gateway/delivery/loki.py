@@ -1,6 +1,5 @@
 """Loki's push API. Sources: Loki's HTTP API reference, its pkg/push for the wire format, its ingester for answers."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from gateway.delivery.answer import HttpAnswer, common_outcome
 from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
+from gateway.delivery.threads import in_thread
 from gateway.delivery.wire import fields
 from gateway.types import Lane
 
@@ -47,7 +47,7 @@ async def _in_order(parts: Sequence[Part]) -> Sequence[Part]:
     if sum(map(len, parts)) <= _MERGE_INLINE_BYTES:
         merged = merge_streams(parts)
     else:
-        merged = await asyncio.get_running_loop().run_in_executor(None, merge_streams, parts)
+        merged = await in_thread(lambda: merge_streams(parts))
     return parts if merged is None else [merged]
 
 

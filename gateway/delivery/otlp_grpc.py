@@ -13,7 +13,7 @@ import structlog
 from gateway.config.destinations import OtlpDestination
 from gateway.delivery.credentials import NoCredentialError, open_credential
 from gateway.delivery.detail import fit_for_log
-from gateway.delivery.http import configured_headers, without_secrets
+from gateway.delivery.http import configured_headers, secrets_in, without_secrets
 from gateway.delivery.otlp_status import delivered, retry_delay_s
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
@@ -108,7 +108,7 @@ class OtlpGrpc:
         except grpc.aio.AioRpcError as error:
             if self._compression is not grpc.Compression.NoCompression and _is_about_compression(error):
                 self._compression = grpc.Compression.NoCompression
-                detail = fit_for_log(error.details() or "", ())
+                detail = fit_for_log(error.details() or "", secrets_in(headers))
                 log.warning(
                     "a destination does not take gzip; it gets none", endpoint=self._config.endpoint, detail=detail
                 )

@@ -40,10 +40,10 @@ class Watched(Generic[_T]):
         self._value = make()
         self._next_look = monotonic() + LOOK_INTERVAL_S
 
-    async def get(self) -> _T:
-        """As new as the last look, which is a second old at most, or under way."""
+    async def get(self, *, look: bool = False) -> _T:
+        """As new as the last look, which is a second old at most, or under way. With `look` there is one now."""
         now = self._monotonic()
-        if self._files and now >= self._next_look:
+        if self._files and (look or now >= self._next_look):
             self._next_look = now + LOOK_INTERVAL_S
             await in_thread(self._refresh)
         return self._value

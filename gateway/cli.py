@@ -20,6 +20,8 @@ keys = typer.Typer(help="Make API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 audit = typer.Typer(help="Prove the audit trail.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+queue = typer.Typer(help="Look after the durable queue.", no_args_is_help=True)
+app.add_typer(queue, name="queue")
 
 EXIT_USAGE = 2
 
@@ -156,6 +158,17 @@ def audit_keygen(
     from gateway.audit.command import run_keygen
 
     raise typer.Exit(run_keygen(file))
+
+
+@queue.command("forget", epilog="Example:  gateway queue forget acme -c gateway.yaml")
+def queue_forget(
+    tenant: Annotated[str, typer.Argument(help="Whose backlog it is.")],
+    config: ConfigFile = Path("config/gateway.yaml"),
+) -> None:
+    """Delete a tenant's data key and all that waits of it. Stop the gateway first. Exit code 0, 1 or 2: wrong input."""
+    from gateway.delivery.queue_command import run_forget
+
+    raise typer.Exit(run_forget(config, tenant))
 
 
 @app.command(epilog="Example:  gateway send traces --key $KEY --count 10 --items 100")

@@ -21,6 +21,7 @@ from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.masking import MaskingView
 from gateway.admin.metrics import DaemonState, GatewayCollector
+from gateway.admin.queue_disk import QueueDiskCollector
 from gateway.admin.sending import SendingCollector
 from gateway.admin.tls import PortTls
 from gateway.audit.audit import Audit, AuditError
@@ -329,6 +330,7 @@ class Daemon:
             ledger,
             sending,
             usage,
+            QueueDiskCollector(delivery.disk_stats),
             AuditCollector(self.audit.stats),
             PseudonymKeyCollector(self.pseudonym_keys.status),
         )

@@ -39,6 +39,7 @@ class LaneCounters:
 
     taken: int = 0  # handed out by the engine
     resumed: int = 0  # found in the queue at start-up
+    maybe_delivered: int = 0  # of these, what was under way when the former run ended: it may be delivered twice
     delivered: int = 0
     delivered_bytes: int = (
         0  # in the destination's format, uncompressed; a request that was partly refused counts whole
@@ -77,6 +78,24 @@ class QueueStats:
     commits: int
     commit_seconds: float
     commit_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDiskStats:
+    """What the queue takes on disk, and what became of damaged parts, since the start."""
+
+    file_bytes: int
+    live_bytes: int
+    quarantined_records: int
+    quarantined_bytes: int
+    quarantine_evicted: int
+    """Records that left quarantine for newer ones."""
+    reclaimed_bytes: int
+    untracked_shards: int
+    """Shards whose duplicates after a crash are not counted, because there were too many."""
+    rebuilt_records: int | None
+    """None: the file was sound at the start."""
+    rebuilt_corrupt: int
 
 
 class UsageError(Exception):

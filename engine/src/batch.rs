@@ -95,20 +95,34 @@ struct Open {
     listed: bool,
 }
 
-/// One tenant's open batch for one destination and signal.
+/// One tenant's open batch for one shard of a destination and signal.
 pub struct Outlet {
     pub tenant: Arc<str>,
     pub destination: Arc<str>,
     pub signal: Signal,
     /// Of the destination; what has an order among itself is in one shard.
     pub shard: u16,
-    pub cell: OutletCell,
+    /// The destination's shards share it.
+    pub cell: Arc<OutletCell>,
     open: Mutex<Open>,
 }
 
 impl Outlet {
-    pub fn new(tenant: Arc<str>, destination: Arc<str>, signal: Signal) -> Outlet {
-        Outlet { tenant, destination, signal, shard: 0, cell: OutletCell::default(), open: Mutex::new(Open::default()) }
+    pub fn new(
+        tenant: &Arc<str>,
+        destination: &Arc<str>,
+        signal: Signal,
+        shard: u16,
+        cell: &Arc<OutletCell>,
+    ) -> Outlet {
+        Outlet {
+            tenant: Arc::clone(tenant),
+            destination: Arc::clone(destination),
+            signal,
+            shard,
+            cell: Arc::clone(cell),
+            open: Mutex::default(),
+        }
     }
 }
 

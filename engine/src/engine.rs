@@ -275,8 +275,8 @@ impl Engine {
             }
             usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
             active.extend(state.active.snapshot(&state.id));
-            for outlet in state.outlets() {
-                outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
+            for lane in state.lanes() {
+                outlets.push(lane.cell.snapshot(&lane.tenant, &lane.destination, lane.signal));
             }
         }
         let snapshot = Snapshot {

@@ -86,6 +86,13 @@ pub enum TenantFrom {
 pub struct Destination {
     pub name: String,
     pub encoding: Encoding,
+    /// In how many parts a tenant's items are delivered side by side; what has an order is in one of them.
+    #[serde(default = "one_shard")]
+    pub shards: u16,
+}
+
+fn one_shard() -> u16 {
+    1
 }
 
 #[derive(Debug, Clone, Deserialize)]

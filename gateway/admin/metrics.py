@@ -192,6 +192,11 @@ class GatewayCollector(Collector):
             lambda entry, _: entry["encoded"],
         )
         yield counter("gateway_resumed_items", "Found in the queue at start-up", lambda _, mine: mine.resumed)
+        yield counter(
+            "gateway_maybe_duplicated_items",
+            "Of those, what was under way when the former run ended",
+            lambda _, mine: mine.maybe_delivered,
+        )
         yield counter("gateway_delivered_items", "Taken by the destination", lambda _, mine: mine.delivered)
         yield counter(
             "gateway_delivered_bytes",

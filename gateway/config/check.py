@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gateway.config.destinations import FileDestination, LokiDestination, RemoteWriteDestination
 from gateway.config.destinations_check import destination_problems
 from gateway.config.document import KeyPath
+from gateway.config.encryption import read_wrapping_key
 from gateway.config.loader import Loaded, load
 from gateway.config.masking_check import check_masking
 from gateway.config.models import Config, Relabel, RelabelRule, TenantSettings
@@ -45,6 +46,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _admin(loaded)
     yield from _identity(loaded)
     yield from _folders(loaded)
+    yield from _queue_encryption(loaded)
     yield from _audit(loaded)
     yield from _vault(loaded)
     yield from _pseudonym_keys(loaded)
@@ -146,6 +148,27 @@ def _folders(loaded: Loaded) -> Iterator[Problem]:
             yield loaded.problem(("usage", "path"), f"{usage.path} is a folder; name a file in it")
         elif reason := _unwritable(usage.path.parent):
             yield loaded.problem(("usage", "path"), f"cannot write to {usage.path.parent}: {reason}")
+
+
+def _queue_encryption(loaded: Loaded) -> Iterator[Problem]:
+    encryption = loaded.config.queue.encryption
+    if encryption is None:
+        return
+    path = ("queue", "encryption")
+    files: list[tuple[KeyPath, Path]] = []
+    if encryption.key_file is not None:
+        files.append(((*path, "key_file"), encryption.key_file))
+    files += [((*path, "previous_key_files", index), file) for index, file in enumerate(encryption.previous_key_files)]
+    for where, file in files:
+        try:
+            read_wrapping_key(file)
+            others = everybody_may_read(file)
+        except (OSError, ValueError) as error:
+            yield loaded.problem(where, str(error))
+            continue
+        if others:
+            message = f"everybody may read {file}, and so what waits in the queue; chmod 600 it"
+            yield loaded.problem(where, message, warning=True)
 
 
 def _audit(loaded: Loaded) -> Iterator[Problem]:

@@ -52,6 +52,9 @@ class NetworkDestination(Model):
     retry: Retry = Retry()
     max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
     """Queued batches are joined into requests up to this size, before compression."""
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many requests of a tenant and signal may be under way. A series, a log stream or a resource is always in the
+    same shard, so its order is kept; not across a change of this number."""
     dead_letter: str | None = None
     """A `file` destination that keeps what this one refuses for good (docs/dead-letters.md)."""
 

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.base import Model
 from gateway.config.destinations import Destination
+from gateway.config.encryption import QueueEncryption
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask
 from gateway.config.names import Address, TenantId
@@ -106,6 +107,8 @@ class Queue(Model):
     """When a request is answered OK: after its batch is on disk, or when it is in memory."""
     memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
     """What is kept in memory: with `ack: memory` before it goes to disk, with `durable` so that it need not be read."""
+    encryption: QueueEncryption | None = None
+    """Of what lies on disk. Without this section, records are in the clear."""
 
 
 class Batch(Model):

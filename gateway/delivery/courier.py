@@ -13,7 +13,7 @@ from gateway.delivery.line import CorruptHead, Line
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.piece import Piece, Tally
-from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
+from gateway.delivery.queue import DurableQueue, QueueReadError, QueueWriteError, Stored
 from gateway.delivery.workbench import Workbench
 from gateway.types import DELIVERY_DURATION_BOUNDS_S
 
@@ -54,7 +54,11 @@ class Courier:
     async def run(self) -> None:
         try:
             while not self._line.empty and not self.stopping:
-                await self._once()
+                try:
+                    await self._once()
+                except QueueReadError as error:
+                    log.error("the queue cannot be read", error=str(error), **self._where())
+                    await asyncio.sleep(_DISK_RETRY_S)
         finally:
             self._outlet.taking_apart.discard(self)
 
@@ -112,6 +116,10 @@ class Courier:
 
     async def _set_aside(self, corrupt: CorruptHead) -> None:
         """A corrupt record is kept where nothing reads it, counted, and the rest goes on."""
+        if corrupt.key_deleted:
+            self._drop_uncarried("key_deleted", self._line.lose_head(corrupt))
+            self._keeper.forget(self._line.shard, [corrupt.sequence])
+            return
         try:
             await self._keeper.in_thread(partial(self._queue.quarantine, self._line.shard, corrupt.sequence))
         except QueueWriteError as error:
@@ -123,6 +131,7 @@ class Courier:
 
     async def _send(self, piece: Piece) -> Outcome:
         started = time.monotonic()
+        self._queue.progress.under_way(self._line.shard, piece.records[-1].sequence + 1)
         self.sending = True
         try:
             return await self._outlet.sender.send(self._lane, piece.parts)
@@ -207,6 +216,7 @@ class Courier:
         for reason, items in tally.dropped.items():
             counters.dropped[reason] = counters.dropped.get(reason, 0) + items
         self._keeper.forget(self._line.shard, self._line.settle(piece.records))
+        self._queue.progress.settled(self._line.shard, self._line.head_sequence)
 
     def _drop_uncarried(self, reason: str, items: int) -> None:
         """Items whose payload is lost."""

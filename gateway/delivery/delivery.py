@@ -19,10 +19,10 @@ from gateway.delivery.keeper import Gatekeeper, Keeper
 from gateway.delivery.line import Line, Stock
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.pace import Circuit
-from gateway.delivery.queue import DurableQueue, QueueError
+from gateway.delivery.queue import DurableQueue, QueueError, QueueReadError
 from gateway.delivery.record import Part, Record
 from gateway.delivery.workbench import Workbench
-from gateway.types import Lane, LaneCounters, PaceStats, QueueStats, Shard, Signal
+from gateway.types import Lane, LaneCounters, PaceStats, QueueDiskStats, QueueStats, Shard, Signal
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Delivery:
     @classmethod
     async def open(cls, config: Config, *, engine: BatchSource) -> "Delivery":
         """Open the queue and resume what a former run left in it. Raises QueueError."""
-        queue = await asyncio.to_thread(DurableQueue, config.queue.dir, config.queue.max_bytes)
+        queue = await asyncio.to_thread(DurableQueue.open, config.queue)
         delivery = cls(config, engine, queue)
         try:
             backlogs = await asyncio.to_thread(queue.backlog)
@@ -148,7 +148,6 @@ class Delivery:
         if self._session is not None:
             await self._session.close()
         self._workbench.close()
-        self._keeper.close()
         self._queue.close()
         return lost
 
@@ -175,6 +174,13 @@ class Delivery:
     def queue_stats(self) -> QueueStats:
         return self._keeper.stats()
 
+    def disk_stats(self) -> QueueDiskStats | None:
+        """None: the disk cannot be read just now."""
+        try:
+            return self._queue.disk_stats()
+        except QueueReadError:
+            return None
+
     def paces(self) -> Iterator[PaceStats]:
         """Of every tenant that has sent something to a destination."""
         for name, outlet in self._outlets.items():
@@ -185,7 +191,7 @@ class Delivery:
         line = self._lines.get(shard)
         if line is None:
             counters = self._counters.setdefault(shard.lane, LaneCounters())
-            line = self._lines[shard] = Line(shard, counters, self._stock)
+            line = self._lines[shard] = Line(shard, counters, self._stock, next_sequence=self._queue.first_sequence)
         return line
 
     def _take_batches(self) -> None:

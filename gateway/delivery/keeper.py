@@ -6,7 +6,6 @@ One commit runs at a time, and each takes everything that came during the last (
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -33,6 +32,8 @@ _FULL, _ROOM = 0.1, 0.2
 _FREE_SHARE = 4
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
+# How often the file is looked at for room that it does not need.
+_RECLAIM_INTERVAL_S = 60.0
 # Of one shard, what stays in memory although it is on disk: enough for what a backend takes at once.
 _RECENT_BYTES = 8 << 20
 _QUEUE_FULL, _TENANT_FULL = "the queue is full", "the tenant's share of the queue is full"
@@ -68,8 +69,6 @@ class Keeper:
     ) -> None:
         self._config, self._engine, self._queue = config, engine, queue
         self._stock, self._line_of, self._has_work = stock, line_of, has_work
-        # A thread of its own: no commit waits for compression, and commits never overlap.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self._arrivals: list[Arrival] = []
         self._deletes: list[tuple[Shard, int]] = []
         self._unsaved: dict[Shard, Line] = {}
@@ -80,6 +79,7 @@ class Keeper:
         self._tenants_full: set[str] = set()
         self._commits = self._commit_errors = 0
         self._commit_seconds = 0.0
+        self._reclaim_at = time.monotonic() + _RECLAIM_INTERVAL_S
         self._closing = False
 
     def start(self) -> None:
@@ -123,9 +123,6 @@ class Keeper:
                 error=error,
             )
         return items
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=True)
 
     @property
     def busy(self) -> bool:
@@ -184,7 +181,8 @@ class Keeper:
                     await self._save_unsaved()
             except QueueWriteError as error:
                 self._commit_errors += 1
-                self._deletes += deletes
+                # What did not go through may be on disk all the same.
+                self._deletes += deletes + [(stored.record.shard, stored.sequence) for _, stored in assigned]
                 log.error(_UNWRITABLE, error=str(error))
                 self._close(_UNWRITABLE)
                 self._engine.fail([batch_id for batch_id, _ in assigned])
@@ -193,6 +191,8 @@ class Keeper:
                 continue
             self._stand_in_line(assigned)
             self._open_if_room(list(self._tenants_full))
+            if not self._arrivals and not self._closing:
+                await self._reclaim_sometimes()
 
     def _stand_in_line(self, committed: list[tuple[int, Stored]]) -> None:
         for _, stored in committed:
@@ -267,7 +267,7 @@ class Keeper:
     async def in_thread(self, function: Callable[[], _T]) -> _T:
         """Call a function that writes to the queue between two commits. Raises what it raises, and QueueWriteError."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+            return await asyncio.get_running_loop().run_in_executor(self._queue.executor, function)
         except RuntimeError as error:
             # No thread can be started. Unless it counts as a failed commit, it ends all commits, in silence.
             raise QueueWriteError(str(error)) from error
@@ -290,6 +290,19 @@ class Keeper:
             self.forget(line.shard, line.saved(records))
             line.cool()
         self._unsaved = {shard: line for shard, line in self._unsaved.items() if line.unsaved}
+
+    async def _reclaim_sometimes(self) -> None:
+        """In a quiet moment, room that the file does not need goes back to the disk."""
+        if time.monotonic() < self._reclaim_at:
+            return
+        self._reclaim_at = time.monotonic() + _RECLAIM_INTERVAL_S
+        try:
+            freed = await self.in_thread(self._queue.reclaim)
+        except QueueWriteError as error:
+            log.warning("the queue's file stays as large as it is", error=str(error))
+            return
+        if freed:
+            log.info("the queue's file is smaller", freed_bytes=freed)
 
     def forget(self, shard: Shard, sequences: Sequence[int]) -> None:
         """These were settled: they may leave the disk, soon."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.delivery.queue import Backlog, DurableQueue, Stored
-from gateway.delivery.record import CorruptRecordError, Record
+from gateway.delivery.record import CorruptRecordError, KeyDeletedError, Record
 from gateway.types import LaneCounters, Shard
 
 
@@ -31,6 +31,10 @@ class CorruptHead:
 
     sequence: int
     size: int
+    items: int | None
+    """None: its header cannot be read either."""
+    key_deleted: bool
+    """It is whole, but nobody has the key to it any more."""
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class Line:
         self.cold = backlog.records
         self.next_sequence = self.saved_until = backlog.next_sequence
         self.counters.resumed += backlog.items
+        self.counters.maybe_delivered += backlog.maybe_delivered
         self.oldest_at = backlog.oldest_at
         self._add(backlog.items, backlog.size)
 
@@ -134,7 +139,10 @@ class Line:
         for found in queue.read(self.shard, self.head_sequence, max_bytes):
             if isinstance(found, CorruptRecordError):
                 _, sequence, size = found.args
-                return records or CorruptHead(sequence, size)
+                return records or CorruptHead(sequence, size, found.items, isinstance(found, KeyDeletedError))
+            if found.sequence >= self.saved_until:
+                # Of a commit that failed, but reached the disk: it does not stand in line.
+                break
             records.append(found)
         return records
 
@@ -161,7 +169,7 @@ class Line:
         """The oldest record is corrupt and was set aside; how many items it is counted as."""
         self.cold -= 1
         self.head_sequence = corrupt.sequence + 1
-        items = self.items if self.empty else min(1, self.items)
+        items = self.items if self.empty else min(1 if corrupt.items is None else corrupt.items, self.items)
         self._add(-items, -min(corrupt.size, self.size))
         return items
 

@@ -54,9 +54,9 @@ class Outlet:
         """That of a tenant, the same for all its signals and shards."""
         pace = self.paces.get(tenant)
         if pace is None:
-            shards = getattr(self.config, "shards", 1)
+            shards = 1 if isinstance(self.config, FileDestination) else self.config.shards
             # Signals do not wait for each other either.
-            pace = self.paces[tenant] = Pace(self.retry, max(shards, len(Signal)))
+            pace = self.paces[tenant] = Pace(self.retry, shards * len(Signal))
         return pace
 
     def probe_now(self) -> None:

@@ -58,7 +58,8 @@ def compile_table(config: Config, generation: int) -> bytes:
             "identity": [compile_provider(provider) for provider in config.identity],
             "tokens": compile_tokens(config.tokens),
             "destinations": [
-                {"name": name, "encoding": _encoding(destination)} for name, destination in config.destinations.items()
+                {"name": name, "encoding": _encoding(destination), "shards": _shards(destination)}
+                for name, destination in config.destinations.items()
             ],
             "policies": policies,
             "tenants": tenants,
@@ -96,3 +97,8 @@ def _encoding(destination: Destination) -> dict[str, Any]:
             return {"type": "otlp_json"}
         case _:
             assert_never(destination)
+
+
+def _shards(destination: Destination) -> int:
+    # The lines of a file have an order of their own.
+    return 1 if isinstance(destination, FileDestination) else destination.shards

@@ -123,6 +123,12 @@ BAD = [
         OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}",
         "name one credential, not basic_auth and bearer_token",
     ),
+    (OTLP + "shards: 65}}", "destinations.j.shards: input should be less than or equal to 64"),
+    (LOKI + "shards: 0}}", "destinations.l.shards: input should be greater than or equal to 1"),
+    (
+        "tenants: {a: {}}\ndestinations: {d: {type: file, path: out, shards: 2}}",
+        "destinations.d.shards: unknown key",
+    ),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
     (TENANT + "listen: {max_inflight_bytes: 1MiB}", "max_inflight_bytes must be at least max_request_bytes"),
     (

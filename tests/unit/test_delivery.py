@@ -301,6 +301,7 @@ def test_a_newer_queue_is_refused_clearly(tmp_path: Path) -> None:
     environment = lmdb.open(str(tmp_path / "queue"), max_dbs=3, map_size=100 << 20)
     with environment.begin(db=environment.open_db(b"meta"), write=True) as transaction:
         transaction.put(b"format", b"99")
+        transaction.put(b"state", b"as a newer version writes it")
     environment.close()
     with pytest.raises(QueueError, match="written by a newer version"):
         DurableQueue(tmp_path / "queue", 1 << 20)

@@ -13,9 +13,6 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.base import Model
 from gateway.config.destinations import Destination
-from gateway.config.destinations import FileDestination as FileDestination
-from gateway.config.destinations import NetworkDestination as NetworkDestination
-from gateway.config.destinations import Retry as Retry
 from gateway.config.encryption import QueueEncryption
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask

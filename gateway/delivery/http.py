@@ -92,6 +92,10 @@ def without_secrets(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
     """What the backend said, fit for the log: it may echo the headers that were `sent`."""
     if not outcome.detail:
         return outcome
-    # Of a credential, also what follows its scheme.
+    return replace(outcome, detail=fit_for_log(outcome.detail, secrets_in(sent)))
+
+
+def secrets_in(sent: Mapping[str, str]) -> list[str]:
+    """What of our headers a backend may echo and a log must not show; of a credential, also what follows its scheme."""
     values = {part for value in sent.values() for part in (value, value.partition(" ")[2]) if part}
-    return replace(outcome, detail=fit_for_log(outcome.detail, sorted(values, key=len, reverse=True)))
+    return sorted(values, key=len, reverse=True)

@@ -110,10 +110,14 @@ impl Activity {
         }
     }
 
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
     /// Whether a client that answers pings would have been heard by now: over HTTP/2 it is pinged.
     pub(super) fn is_silent(&self, limits: &Limits) -> bool {
         let silence = Duration::from_nanos(self.now().saturating_sub(self.last_read.load(Ordering::Relaxed)));
-        self.is_http2.load(Ordering::Relaxed) && silence >= limits.keepalive_interval
+        self.speaks_http2() && silence >= limits.keepalive_interval
     }
 
     /// Bytes came in.

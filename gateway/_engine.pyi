@@ -221,4 +221,27 @@ def compress(
     Raises ValueError for a buffer that could change while it is read.
     """
 
+def halve(
+    format: Literal["remote_write", "loki", "otlp"],  # noqa: A002 - the word of the field
+    signal: Literal["traces", "metrics", "logs"],
+    payload: bytes | bytearray | memoryview | Chunk,
+) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    """Take a request apart into two of the same format, which hold its items between them, in order.
+
+    Both come with the number of their items (spans, log lines, points or samples, as `Batch.items` counts them), which
+    is above 0 and about the same; what describes items (labels, resource, scope, metric) stands around them in both.
+    None if there is at most one item. Halving the halves again ends with single items. Releases the GIL.
+
+    Raises ValueError for a payload that is no uncompressed request of the format, and for a signal that the format does
+    not carry.
+    """
+
+def merge_streams(parts: Sequence[bytes | memoryview | Chunk]) -> Chunk | None:
+    """The Loki push that `parts`, each some whole fields of a PushRequest, are together: each stream once, its entries
+    stably sorted by time, all other fields kept. Releases the GIL.
+
+    None: the parts are such a push as they stand, or are no PushRequest. Raises ValueError for a buffer that could
+    change while it is read.
+    """
+
 def version() -> str: ...

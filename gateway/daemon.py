@@ -20,7 +20,9 @@ from gateway._engine import Engine, version
 from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.masking import MaskingView
-from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.admin.metrics import DaemonState, GatewayCollector
+from gateway.admin.queue_disk import QueueDiskCollector
+from gateway.admin.sending import SendingCollector
 from gateway.admin.tls import PortTls
 from gateway.audit.audit import Audit, AuditError
 from gateway.audit.metrics import AuditCollector
@@ -279,6 +281,7 @@ class Daemon:
             # A snapshot of thousands of tenants is not made for a trail that nobody keeps.
             return
         self.witness.look(orjson.loads(self.engine.snapshot()), self.claims_of)
+        self.witness.look_at_delivery(self.delivery.counters())
 
     def claims_of(self, tenant_id: str) -> Literal["overwrite", "refuse"]:
         tenant = self.config.tenants.get(tenant_id)
@@ -315,17 +318,22 @@ class Daemon:
         return MaskingView(dry_run, orjson.loads(self.engine.snapshot())["intake"])
 
     def collectors(self, tenant: str | None) -> Sequence[Collector]:
-        def queue() -> QueueView:
-            stats = self.delivery.queue_stats()
-            return QueueView(
-                stats.size, stats.max_bytes, stats.commits, stats.commit_seconds, stats.commit_errors, stats.full
-            )
-
-        ledger = GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        delivery = self.delivery
+        ledger = GatewayCollector(
+            self.engine.snapshot, delivery.counters, delivery.queue_stats, self.state, time.time, tenant
+        )
+        sending = SendingCollector(delivery.paces, tenant)
         usage = UsageCollector(self.usage.stats, tenant)
         if tenant is not None:
-            return ledger, usage
-        return ledger, usage, AuditCollector(self.audit.stats), PseudonymKeyCollector(self.pseudonym_keys.status)
+            return ledger, sending, usage
+        return (
+            ledger,
+            sending,
+            usage,
+            QueueDiskCollector(delivery.disk_stats),
+            AuditCollector(self.audit.stats),
+            PseudonymKeyCollector(self.pseudonym_keys.status),
+        )
 
     def spawn_reload(self) -> None:
         self.reload_task = asyncio.create_task(self.reload("SIGHUP"))

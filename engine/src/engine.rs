@@ -16,7 +16,7 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::{self, ActiveSnapshot};
 use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
-use crate::batch::{lock, Batches, Closed};
+use crate::batch::{Batches, Closed};
 use crate::explain::explain;
 use crate::generation::{Generation, TenantStates};
 use crate::identify::tokens::{TokenCounts, Tokens};
@@ -26,6 +26,7 @@ use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
 use crate::listen::tls::{TlsContext, TlsPem};
 use crate::listen::{self, Departure, Limits, Protocol, Shared};
+use crate::lock::lock;
 use crate::mask::PseudonymKeys;
 use crate::otlp::Signal;
 use crate::policy::Table;
@@ -280,8 +281,8 @@ impl Engine {
             }
             usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
             active.extend(state.active.snapshot(&state.id));
-            for outlet in state.outlets() {
-                outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
+            for lane in state.lanes() {
+                outlets.push(lane.cell.snapshot(&lane.tenant, &lane.destination, lane.signal));
             }
         }
         let snapshot = Snapshot {

@@ -45,16 +45,20 @@ class Gateway:
     def admin_url(self) -> str:
         return f"http://{self.admin}"
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample of `/_metrics`, by name and labels."""
+    def metrics_page(self, timeout_s: float = 10) -> str:
+        """`/_metrics`, as its operator sees it."""
         request = urllib.request.Request(
             f"{self.admin_url}/_metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            page = response.read().decode()
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            page: str = response.read().decode()
+        return page
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of `/_metrics`, by name and labels."""
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(page)
+            for family in text_string_to_metric_families(self.metrics_page())
             for sample in family.samples
         }
 
@@ -131,7 +135,7 @@ def run_gateway(
     options: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
-    """Start `gateway run`, wait until it accepts, and stop it afterwards."""
+    """Start `gateway run`, with `env` added to its environment, wait until it accepts, and stop it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config or base_config(folder), sort_keys=False))

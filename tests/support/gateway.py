@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,23 +118,29 @@ def accounted_config(folder: Path) -> dict[str, Any]:
     }
 
 
-def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
-    """`gateway run` with a configuration that it must refuse."""
+def start_and_fail(
+    folder: Path, config: dict[str, Any] | str, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """`gateway run` with a configuration, or in a place, that it must refuse."""
     path = folder / "gateway.yaml"
     path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
+    command = [sys.executable, "-m", "gateway", "run", "-c", str(path), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 @contextmanager
 def run_gateway(
-    folder: Path, config: dict[str, Any] | None = None, *, env: Mapping[str, str] | None = None
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Gateway]:
     """Start `gateway run`, with `env` added to its environment, wait until it accepts, and stop it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config or base_config(folder), sort_keys=False))
-    process = Process([sys.executable, "-m", "gateway", "run", "-c", path], log=folder / "gateway.log", env=env)
+    command = [sys.executable, "-m", "gateway", "run", "-c", path, *options]
+    process = Process(command, log=folder / "gateway.log", env=env)
     gateway = Gateway(process, path, tls="tls" in (config or {}).get("listen", {}))
 
     def listening() -> bool:

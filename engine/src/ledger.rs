@@ -40,10 +40,12 @@ pub enum RejectReason {
     SeriesLimit,
     /// The tenant's pseudonym key is not there yet.
     NoPseudonymKey,
+    /// Items whose resource no route takes; the rest of the request is taken.
+    NoRoute,
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 19] = [
+    pub const ALL: [RejectReason; 20] = [
         RejectReason::Malformed,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
@@ -63,6 +65,7 @@ impl RejectReason {
         RejectReason::QueueFull,
         RejectReason::SeriesLimit,
         RejectReason::NoPseudonymKey,
+        RejectReason::NoRoute,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +89,7 @@ impl RejectReason {
             RejectReason::QueueFull => "queue_full",
             RejectReason::SeriesLimit => "series_limit",
             RejectReason::NoPseudonymKey => "no_pseudonym_key",
+            RejectReason::NoRoute => "no_route",
         }
     }
 }

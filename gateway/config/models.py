@@ -314,11 +314,38 @@ class Sample(Model):
     traces: TraceSampling | None = None
 
 
+class Route(Model):
+    """Where items of a signal go, perhaps only those of some resources."""
+
+    to: str
+    """A destination."""
+    when: Annotated[Mapping[str, str], Field(max_length=16)] = Field(default_factory=dict)
+    """Resource attributes to regexes, RE2 and anchored at both ends: items of resources where all match go there. An
+    attribute that a resource does not have is empty."""
+    unless: Annotated[Mapping[str, str], Field(max_length=16)] = Field(default_factory=dict)
+    """The same: items of resources where all match do not go there."""
+
+    @property
+    def takes_all(self) -> bool:
+        return not (self.when or self.unless)
+
+
+def _route(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str) else value
+
+
 class TenantSettings(Model):
     """What may be set for all tenants in `defaults` and for one under `tenants`."""
 
-    routes: Mapping[Signal, tuple[str, ...]] = Field(default_factory=dict)
-    """Destinations of each signal; an empty list forbids the signal. Inherited signal by signal."""
+    routes: Mapping[
+        Signal,
+        Annotated[
+            tuple[Annotated[Route, BeforeValidator(_route, json_schema_input_type=str | Route)], ...],
+            Field(max_length=64),
+        ],
+    ] = Field(default_factory=dict)
+    """Destinations of each signal, each a name or {to: NAME, when: {ATTRIBUTE: REGEX}, unless: {ATTRIBUTE: REGEX}}; an
+    empty list forbids the signal. Inherited signal by signal."""
     quotas: Quotas = Quotas()
     """Inherited key by key."""
     mask: Mask | None = None

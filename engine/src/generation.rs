@@ -43,7 +43,7 @@ impl Encoder {
             Encoding::Otlp {} => Encoder::Otlp,
             Encoding::OtlpJson {} => Encoder::OtlpJson,
             Encoding::RemoteWrite1 { promote } => Encoder::RemoteWrite(RemoteWriteEncoder::new(promote)),
-            Encoding::Loki { stream_labels } => Encoder::Loki(LokiEncoder::new(stream_labels)),
+            Encoding::Loki { stream_labels, entries } => Encoder::Loki(LokiEncoder::new(stream_labels, *entries)),
         }
     }
 

@@ -14,6 +14,7 @@ use pyo3::types::PyBytes;
 
 use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
+use crate::encode::loki::merge::merge;
 use crate::encode::split::{self, Format};
 use crate::engine::Engine as Core;
 use crate::identify::tokens::{Signals, Verdict};
@@ -72,14 +73,29 @@ struct Engine(Core);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads, max_request_bytes, max_inflight_bytes, max_connections))]
+    #[pyo3(signature = (
+        *, threads, max_request_bytes, max_inflight_bytes, max_connections, header_timeout_s=10.0, body_timeout_s=60.0,
+        idle_timeout_s=300.0, keepalive_interval_s=60.0
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         threads: usize,
         max_request_bytes: usize,
         max_inflight_bytes: u64,
         max_connections: u64,
+        header_timeout_s: f64,
+        body_timeout_s: f64,
+        idle_timeout_s: f64,
+        keepalive_interval_s: f64,
     ) -> PyResult<Engine> {
-        let limits = Limits { max_request_bytes, max_connections };
+        let limits = Limits {
+            max_request_bytes,
+            max_connections,
+            header_timeout: duration(header_timeout_s),
+            body_timeout: duration(body_timeout_s),
+            idle_timeout: duration(idle_timeout_s),
+            keepalive_interval: duration(keepalive_interval_s),
+        };
         Core::start(threads, limits, max_inflight_bytes)
             .map(Engine)
             .map_err(|error| PyOSError::new_err(error.to_string()))
@@ -242,8 +258,21 @@ impl Engine {
         py.detach(|| self.0.flush());
     }
 
+    #[pyo3(signature = (*, to_successor))]
+    fn leave(&self, to_successor: bool) {
+        self.0.leave(to_successor);
+    }
+
     fn close_listeners(&self) {
         self.0.close_listeners();
+    }
+
+    fn close_intake(&self) {
+        self.0.close_intake();
+    }
+
+    fn under_way(&self) -> (u64, u64, u64, u64) {
+        self.0.under_way()
     }
 
     #[pyo3(signature = (tenant, *, last))]
@@ -288,6 +317,13 @@ fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<C
     let unfit = || PyValueError::new_err("compress takes bytes and other buffers that cannot change");
     let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
     py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
+}
+
+#[pyfunction]
+fn merge_streams(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<Option<Chunk>> {
+    let unfit = || PyValueError::new_err("merge_streams takes bytes and other buffers that cannot change");
+    let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
+    Ok(py.detach(|| merge(&slices)).map(Chunk))
 }
 
 /// The bytes of a buffer that cannot change, in place.
@@ -339,5 +375,6 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
     module.add_function(wrap_pyfunction!(halve, module)?)?;
+    module.add_function(wrap_pyfunction!(merge_streams, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

@@ -40,6 +40,7 @@ pub(crate) fn append(
             cell.drop_items(reason, items);
         }
         cell.label_collisions(encoded.label_collisions);
+        cell.limited(&encoded.limited);
     }
     let (pending, outcome) = match path.generation.ack {
         Ack::Durable if !portions.is_empty() => {

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from gateway.config.models import Route, TenantSettings
+from gateway.config.models import TenantSettings
+from gateway.config.routes import Route
 from gateway.types import Signal
 
 Change = dict[str, object]

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 
+from gateway.config.destinations import LokiDestination, RemoteWriteDestination
 from gateway.config.document import KeyPath
 from gateway.config.loader import Loaded
-from gateway.config.models import LokiDestination, RemoteWriteDestination, Route, TenantSettings
+from gateway.config.models import TenantSettings
 from gateway.config.problems import Problem
+from gateway.config.routes import Route
 from gateway.types import Signal
 
 

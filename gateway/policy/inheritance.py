@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.config.masking import Mask
-from gateway.config.models import Config, Relabel, Route, Tenant
+from gateway.config.models import Config, Relabel, Tenant
 from gateway.config.quotas import Quotas
+from gateway.config.routes import Route
 from gateway.types import Signal
 
 

@@ -166,6 +166,13 @@ def test_each_destination_gets_its_encoding_and_shards() -> None:
                     {"label": "service", "attribute": "service.name"},
                     {"label": "k8s_pod_name", "attribute": "k8s.pod.name"},
                 ],
+                "entries": {
+                    "max_line_bytes": 262144,
+                    "long_lines": "cut",
+                    "max_metadata_bytes": 65536,
+                    "max_metadata_pairs": 128,
+                    "log_form": "keep",
+                },
             },
             "shards": 1,
         },

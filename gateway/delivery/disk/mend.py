@@ -1,0 +1,63 @@
+"""What a start does with the file that it finds: look at it, and make it anew if it is damaged."""
+
+import dataclasses
+from pathlib import Path
+
+import structlog
+
+from gateway.delivery.disk.pages import DamagedError
+from gateway.delivery.disk.progress import FormerRun
+from gateway.delivery.disk.rebuild import DATA_FILE, Rebuilt, rebuild
+from gateway.delivery.disk.sealing import DataKeys
+from gateway.delivery.disk.survey import Survey, survey
+
+log = structlog.get_logger(__name__)
+
+# So many runs in a row that ended within a minute, inside of LMDB: the file is made anew, however sound it looks.
+MAX_STRIKES = 3
+
+
+class BeyondMendingError(Exception):
+    """What was made anew is damaged again: the disk, or the memory, cannot be relied on."""
+
+
+def look(folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None) -> tuple[Survey, Rebuilt | None]:
+    """What the file holds, and what came of making it anew, if that was needed.
+
+    Raises BeyondMendingError, and what `survey` and `rebuild` raise.
+    """
+    file = folder / DATA_FILE
+    if not file.exists() or file.stat().st_size == 0:
+        return Survey(epoch=former.epoch), None
+    if former.damaged:
+        return make_anew(folder, map_size, former, keys, "LMDB found it damaged", search=True)
+    try:
+        found = survey(file, former)
+    except DamagedError as error:
+        return make_anew(folder, map_size, former, keys, str(error), search=True)
+    if former.strikes >= MAX_STRIKES:
+        # Its tree is sound, so that it leads to all that there is.
+        return make_anew(folder, map_size, former, keys, "the last runs ended inside of it", search=False)
+    return found, None
+
+
+def make_anew(
+    folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None, reason: str, *, search: bool
+) -> tuple[Survey, Rebuilt]:
+    """Replace the file by what can be read of it, and look again."""
+    rebuilt = rebuild(folder, map_size, former, keys, search=search)
+    log.error(
+        "the queue was damaged; it is made anew from what could be read, and the damaged file is set aside",
+        reason=reason,
+        records=rebuilt.records,
+        items=rebuilt.items,
+        found_by_search=rebuilt.searched_out,
+        corrupt_records=rebuilt.corrupt,
+        fragments=rebuilt.fragments,
+        file=None if rebuilt.aside is None else rebuilt.aside.name,
+    )
+    try:
+        # LMDB counts its commits anew in the new file.
+        return survey(folder / DATA_FILE, dataclasses.replace(former, transaction=0)), rebuilt
+    except DamagedError as error:
+        raise BeyondMendingError(str(error)) from error

@@ -1,0 +1,61 @@
+"""Records for the durable queue, and frames as version 1 wrote them."""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+
+from gateway.config.models import Queue
+from gateway.delivery.queue import DurableQueue, Stored
+from gateway.delivery.record import CorruptRecordError, Record
+from gateway.types import Lane, Shard, Signal
+
+OPENED_AT = 1_700_000_000.0
+
+
+def shard(tenant: str = "acme", number: int = 0, destination: str = "backend") -> Shard:
+    return Shard(Lane(tenant, destination, Signal.LOGS), number)
+
+
+def payload(seed: object, size: int) -> bytes:
+    """Bytes that nothing else has, and that are the same each time."""
+    return hashlib.shake_128(str(seed).encode()).digest(size)
+
+
+def record(where: Shard | None = None, content: bytes = b"payload", items: int = 3) -> Record:
+    return Record(where or shard(), items, 1, OPENED_AT, (content,), len(content))
+
+
+def config(folder: Path, **settings: object) -> Queue:
+    return Queue.model_validate({"dir": str(folder), "max_bytes": "256MiB", **settings})
+
+
+def read_all(queue: DurableQueue, where: Shard) -> Iterator[Stored | CorruptRecordError]:
+    """A shard from its first record to its last; a corrupt one is passed over."""
+    sequence = 0
+    while found := list(queue.read(where, sequence, 1 << 20)):
+        yield from found
+        last = found[-1]
+        sequence = (last.sequence if isinstance(last, Stored) else last.args[1]) + 1
+
+
+def payloads(queue: DurableQueue, where: Shard) -> list[bytes]:
+    """What can be read of a shard, in order."""
+    return [bytes(found.record.payload) for found in read_all(queue, where) if isinstance(found, Stored)]
+
+
+def frame_v1(content: bytes, items: int = 3) -> bytes:
+    """As version 1 wrote it: kept here word for word, since what it wrote is still on disks."""
+    header = msgpack.packb(
+        {"v": 1, "items": items, "generation": 1, "opened_at": OPENED_AT, "crc32": zlib.crc32(content)}
+    )
+    return struct.pack(">H", len(header)) + header + content
+
+
+def key_v1(where: Shard, sequence: int) -> bytes:
+    lane = where.lane
+    number = f"{where.number}\0" if where.number else ""
+    return f"{lane.tenant}\0{lane.destination}\0{lane.signal}\0{number}".encode() + struct.pack(">Q", sequence)

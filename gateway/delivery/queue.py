@@ -20,7 +20,7 @@ from gateway.config.models import Queue as QueueConfig
 from gateway.delivery.disk.frame import Encoder, NewerFrameError, decode
 from gateway.delivery.disk.keys import key, key_v1
 from gateway.delivery.disk.lock import LockedError, lock_folder
-from gateway.delivery.disk.mend import BeyondMendingError, look, make_anew
+from gateway.delivery.disk.mend import look, make_anew, why_not
 from gateway.delivery.disk.pages import DamagedError
 from gateway.delivery.disk.progress import IDENTITY_BYTES, FormerRun, Progress, read_former_run
 from gateway.delivery.disk.rebuild import (
@@ -29,11 +29,12 @@ from gateway.delivery.disk.rebuild import (
     empty_work_folder,
     finish_replacement,
     put_in_place,
+    sync_work,
 )
 from gateway.delivery.disk.records import Records
 from gateway.delivery.disk.resident import Mapping
-from gateway.delivery.disk.sealing import DataKeys, SealingError, delete_key_file
-from gateway.delivery.disk.survey import EPOCH_BITS, Backlog, NewerQueueError, StrangeRecordError, Survey, survey
+from gateway.delivery.disk.sealing import DataKeys, delete_key_file
+from gateway.delivery.disk.survey import EPOCH_BITS, Backlog, NewerQueueError, Survey, survey
 from gateway.delivery.record import CorruptRecordError, Record
 from gateway.types import QueueDiskStats, Shard
 
@@ -109,7 +110,7 @@ class DurableQueue:
             self.executor.shutdown()
             self._shut()
             self._lock.close()
-            if (message := self._why_not(error)) is None:
+            if (message := why_not(folder, error)) is None:
                 raise
             raise QueueError(message) from error
 
@@ -117,27 +118,6 @@ class DurableQueue:
     def open(cls, config: QueueConfig, *, wait_s: float = 0.0) -> Self:
         """As configured. Raises QueueError."""
         return cls(config.dir, config.max_bytes, config=config, wait_s=wait_s)
-
-    def _why_not(self, error: BaseException) -> str | None:
-        """What a QueueError says; None for what is none."""
-        match error:
-            case lmdb.Error() | OSError() | RuntimeError():
-                return f"cannot open the queue in {self.folder}: {error}"
-            case SealingError():
-                return str(error)
-            case BeyondMendingError():
-                return f"the queue in {self.folder} cannot be mended: {error}; name another queue.dir"
-            case NewerQueueError(args=(version,)):
-                return (
-                    f"the queue in {self.folder} was written by a newer version (format {version}); "
-                    "run that version, or name another queue.dir"
-                )
-            case StrangeRecordError() | NewerFrameError():
-                return (
-                    f"the queue in {self.folder} holds a record of nobody ({error}); was it written by a newer "
-                    "version? Run that version, or name another queue.dir"
-                )
-        return None
 
     def _data_keys(self, config: QueueConfig | None) -> DataKeys | None:
         if config is None or config.encryption is None:
@@ -186,14 +166,27 @@ class DurableQueue:
         )
         self.progress.committing(True)
         self._records.open()
-        self._records.write_state(self.identity, epoch)
-        settled = sum(self._records.settle(shard, below) for shard, below in found.settled.items())
+        self._note_start(found, epoch)
         self._committed()
         self._mapping = Mapping(self.folder / DATA_FILE, _DROP_READ_PAGES_BYTES)
-        if settled:
-            log.info("records that were delivered already leave the queue", records=settled)
         self._old_shards = found.old_shards
         self._backlog: dict[Shard, Backlog] | None = found.shards
+
+    def _note_start(self, found: Survey, epoch: int) -> None:
+        """What the start itself writes. A full disk must not keep the backlog from being delivered."""
+        try:
+            self._records.write_state(self.identity, epoch)
+            settled = sum(self._records.settle(shard, below) for shard, below in found.settled.items())
+        except _DAMAGES:
+            raise
+        except lmdb.Error as error:
+            # That this run's sequences are new must be known to the next: from the queue, or else from the progress.
+            if not (found.identity and self.progress.kept):
+                raise
+            log.warning("the queue cannot be written", error=str(error))
+        else:
+            if settled:
+                log.info("records that were delivered already leave the queue", records=settled)
 
     def backlog(self) -> dict[Shard, Backlog]:
         """What waits on disk, by shard. Records without a readable header count as one item until they are read."""
@@ -202,7 +195,7 @@ class DurableQueue:
                 return self._backlog
             try:
                 found = survey(self.folder / DATA_FILE, FormerRun())
-            except (DamagedError, NewerQueueError, StrangeRecordError, OSError) as error:
+            except (DamagedError, NewerQueueError, NewerFrameError, OSError) as error:
                 raise QueueError(f"cannot read the queue in {self.folder}: {error}; start again to mend it") from error
             return found.shards
 
@@ -279,6 +272,8 @@ class DurableQueue:
     def _read(self, shard: Shard, from_sequence: int, max_bytes: int) -> list[Stored | CorruptRecordError]:
         found: list[Stored | CorruptRecordError] = []
         total = 0
+        # What was settled may still be on disk, if a full one kept it from being deleted.
+        from_sequence = max(from_sequence, self.progress.mark(shard).settled)
         with self._records.environment.begin(db=self._records.records, buffers=True) as transaction:
             # Those of the former format are older than all others.
             for old in (True, False) if shard in self._old_shards else (False,):
@@ -330,6 +325,8 @@ class DurableQueue:
     def _rewrite(self) -> None:
         """Into a fresh file, which replaces the old one as one step. The write lock is held."""
         self._records.copy_to(empty_work_folder(self.folder))
+        # Before readers have to wait: what follows takes milliseconds.
+        sync_work(self.folder)
         with self._mapped:
             # LMDB counts anew in a copy.
             self.progress.committed(0)

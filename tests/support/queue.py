@@ -9,6 +9,7 @@ from pathlib import Path
 import msgpack
 
 from gateway.config.models import Queue
+from gateway.delivery.disk.frame import MAGIC
 from gateway.delivery.queue import DurableQueue, Stored
 from gateway.delivery.record import CorruptRecordError, Record
 from gateway.types import Lane, Shard, Signal
@@ -53,6 +54,14 @@ def frame_v1(content: bytes, items: int = 3) -> bytes:
         {"v": 1, "items": items, "generation": 1, "opened_at": OPENED_AT, "crc32": zlib.crc32(content)}
     )
     return struct.pack(">H", len(header)) + header + content
+
+
+def frame_of(signal: str) -> bytes:
+    """As a version that knows more signals would write it."""
+    lane = {"tenant": "acme", "destination": "backend", "signal": signal, "shard": 0, "sequence": 0}
+    header = msgpack.packb(lane | {"items": 1, "generation": 1, "opened_at": 1.0, "length": 0, "queue": bytes(16)})
+    checked = struct.pack(">8sHHI", MAGIC, 2, len(header), 0)
+    return checked + struct.pack(">I", zlib.crc32(checked + header)) + header
 
 
 def key_v1(where: Shard, sequence: int) -> bytes:

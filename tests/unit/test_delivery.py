@@ -18,6 +18,7 @@ from gateway.delivery.loki import Loki
 from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import LaneCounters, Shard
+from tests.support.queue import frame_of
 from tests.support.scripted import SILENCE, scripted
 from tests.support.small_engine import LANE, Batch, SmallEngine, until
 
@@ -290,7 +291,7 @@ async def test_a_queue_with_records_of_nobody_is_refused_clearly(tmp_path: Path)
     DurableQueue(settings.queue.dir, 1 << 20).close()
     environment = lmdb.open(str(settings.queue.dir), max_dbs=3, map_size=100 << 20)
     with environment.begin(db=environment.open_db(b"records"), write=True) as transaction:
-        transaction.put(b"acme\0backend\0profiles\0" + bytes(8), b"?")
+        transaction.put(b"\x02acme\0backend\0profiles\0" + bytes(12), frame_of("profiles"))
     environment.close()
     with pytest.raises(QueueError, match="holds a record of nobody"):
         await Delivery.open(settings, engine=SmallEngine())

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from gateway.delivery.disk import progress as progress_file
 from gateway.delivery.disk.progress import FormerRun, Mark, Progress, read_former_run
-from gateway.delivery.queue import DurableQueue
+from gateway.delivery.disk.records import Records
+from gateway.delivery.queue import DurableQueue, QueueError
 from gateway.types import Shard
 from tests.support.queue import payloads, record, shard
 
@@ -216,15 +218,63 @@ def test_the_file_grows_and_stops_growing(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_disk_without_room_for_more_marks_costs_marks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(tmp_path)
-
-    def full(*_arguments: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
     for number in range(300):
         made.settled(shard(number=number), 9)
     assert made.untracked == 44
     made.close()
+
+
+def no_room(*_arguments: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_on_a_full_disk_the_backlog_is_still_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = open_queue(tmp_path)
+    first = fill(queue)
+    queue.progress.settled(shard(), first + 2)
+    queue.close()
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    queue = open_queue(tmp_path)
+    for number in range(300):
+        queue.progress.settled(shard("globex", number), 9)
+    assert not queue.progress.kept
+    assert payloads(queue, shard()) == [b"2", b"3", b"4"]
+    new = fill(queue, 1)
+    assert new > first
+    queue.close()
+    monkeypatch.undo()
+    queue = open_queue(tmp_path)
+    assert payloads(queue, shard()) == [b"2", b"3", b"4", b"0"]
+    queue.close()
+
+
+def test_if_nothing_can_be_deleted_at_the_start_it_is_not_sent_again_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue(tmp_path)
+    first = fill(queue)
+    queue.progress.settled(shard(), first + 2)
+    queue.close()
+
+    def full(*_arguments: object) -> None:
+        raise lmdb.Error("mdb_txn_commit: No space left on device")
+
+    monkeypatch.setattr(Records, "write_state", full)
+    queue = open_queue(tmp_path)
+    assert payloads(queue, shard()) == [b"2", b"3", b"4"]
+    assert queue.backlog()[shard()].records == 3
+    last = queue.first_sequence
+    queue.close()
+    monkeypatch.undo()
+    queue = open_queue(tmp_path)
+    assert queue.first_sequence > last > first
+    queue.close()
+    # But if neither the queue nor the progress can be written, sequences could come again.
+    monkeypatch.setattr(Records, "write_state", full)
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(QueueError, match="No space left on device"):
+        open_queue(tmp_path)
 
 
 def test_marks_of_shards_without_a_backlog_go_before_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,9 +164,8 @@ def find_header(head: bytes | memoryview) -> Header:
         fields = msgpack.unpackb(raw)
         names = fields["tenant"], fields["destination"], fields["signal"], fields["shard"]
         key_id, nonce, size = fields.get("key"), fields.get("nonce", b""), fields["length"]
-        if names[2] not in _SIGNALS or (key_id is not None and len(nonce) != NONCE_BYTES):
-            raise CorruptRecordError("a record has no readable header")
-        return Header(
+        known = names[2] in _SIGNALS and (key_id is None or len(nonce) == NONCE_BYTES)
+        header = Header(
             names,
             fields["sequence"],
             fields["items"],
@@ -181,7 +180,10 @@ def find_header(head: bytes | memoryview) -> Header:
             body + size + (0 if key_id is None else TAG_BYTES),
         )
     except (ValueError, TypeError, KeyError, AttributeError, msgpack.UnpackException) as error:
-        raise CorruptRecordError("a record has no readable header") from error
+        raise NewerFrameError("a record's header is whole, and not one of ours") from error
+    if not known:
+        raise NewerFrameError(f"a record's header is whole, and names the signal {names[2]!r}")
+    return header
 
 
 def decode(shard: Shard, sequence: int, frame: bytes | memoryview, keys: DataKeys | None) -> Record:

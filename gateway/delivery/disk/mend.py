@@ -3,13 +3,15 @@
 import dataclasses
 from pathlib import Path
 
+import lmdb
 import structlog
 
+from gateway.delivery.disk.frame import NewerFrameError
 from gateway.delivery.disk.pages import DamagedError
 from gateway.delivery.disk.progress import FormerRun
 from gateway.delivery.disk.rebuild import DATA_FILE, Rebuilt, rebuild
-from gateway.delivery.disk.sealing import DataKeys
-from gateway.delivery.disk.survey import Survey, survey
+from gateway.delivery.disk.sealing import DataKeys, SealingError
+from gateway.delivery.disk.survey import NewerQueueError, Survey, survey
 
 log = structlog.get_logger(__name__)
 
@@ -61,3 +63,25 @@ def make_anew(
         return survey(folder / DATA_FILE, dataclasses.replace(former, transaction=0)), rebuilt
     except DamagedError as error:
         raise BeyondMendingError(str(error)) from error
+
+
+def why_not(folder: Path, error: BaseException) -> str | None:
+    """What to say about a start that failed; None for what nobody thought of."""
+    match error:
+        case lmdb.Error() | OSError() | RuntimeError():
+            return f"cannot open the queue in {folder}: {error}"
+        case SealingError():
+            return str(error)
+        case BeyondMendingError():
+            return f"the queue in {folder} cannot be mended: {error}; name another queue.dir"
+        case NewerQueueError(args=(version,)):
+            return (
+                f"the queue in {folder} was written by a newer version (format {version}); "
+                "run that version, or name another queue.dir"
+            )
+        case NewerFrameError():
+            return (
+                f"the queue in {folder} holds a record of nobody ({error}); was it written by a newer "
+                "version? Run that version, or name another queue.dir"
+            )
+    return None

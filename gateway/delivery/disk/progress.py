@@ -20,9 +20,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from gateway.delivery.disk.keys import shard_prefix
 from gateway.delivery.disk.sealing import sync_folder
 from gateway.types import Shard
+
+log = structlog.get_logger(__name__)
 
 FILE_NAME = "progress"
 IDENTITY_BYTES = 16
@@ -135,12 +139,11 @@ class Progress:
     def __init__(
         self, folder: Path, identity: bytes, epoch: int, *, strikes: int, waiting: Iterable[Shard], former: FormerRun
     ) -> None:
-        """Write the file anew, with the marks that still matter. Raises OSError, such as for a full disk.
+        """Write the file anew, with the marks that still matter; if the disk refuses, they are in memory only.
 
         `waiting` are the shards that have records. Marks of others are kept, the newest first, as far as that leaves
         room: if the file is ever damaged, they tell what free pages keep from what waits.
         """
-        self._file = folder / FILE_NAME
         self._seed = zlib.crc32(identity)
         self._by_shard: dict[Shard, _Slot] = {}
         self.untracked = 0
@@ -150,25 +153,38 @@ class Progress:
         self._slots = _FIRST_SLOTS
         while self._slots < len(kept):
             self._slots *= 2
+        self._long_at = time.monotonic() + SHORT_RUN_S
+        self._descriptor: int | None = None
         new = folder / f"{FILE_NAME}.new"
-        new.unlink(missing_ok=True)
-        self._descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
+            new.unlink(missing_ok=True)
+            self._descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._map = self._mapped()
-            header = _HEADER.pack(_MAGIC, _VERSION, identity, epoch)
-            self._map[: _HEADER.size] = header
-            _CRC.pack_into(self._map, _HEADER.size, zlib.crc32(header))
-            self._map[_STRIKES] = min(strikes, 255)
-            self._long_at = time.monotonic() + SHORT_RUN_S
-            for name, mark in kept.items():
-                slot = self._by_name[name] = _Slot(name, self._place(), mark.settled, mark.under_way)
-                self._write(slot)
+            self._write_all(identity, epoch, strikes, kept)
             os.fsync(self._descriptor)
-            new.replace(self._file)
+            new.replace(folder / FILE_NAME)
             sync_folder(folder)
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+        except OSError as error:
+            # The former file stays: its marks still hold. A full disk must not keep the backlog from being delivered.
+            log.warning("progress is not kept: a crash would duplicate more", error=error.strerror)
+            self._close_file()
+            self._map = self._mapped()
+            self._write_all(identity, epoch, strikes, kept)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the next run will find it."""
+        return self._descriptor is not None
+
+    def _write_all(self, identity: bytes, epoch: int, strikes: int, marks: dict[bytes, Mark]) -> None:
+        header = _HEADER.pack(_MAGIC, _VERSION, identity, epoch)
+        self._map[: _HEADER.size] = header
+        _CRC.pack_into(self._map, _HEADER.size, zlib.crc32(header))
+        self._map[_STRIKES] = min(strikes, 255)
+        self._by_name.clear()
+        for name, mark in marks.items():
+            slot = self._by_name[name] = _Slot(name, self._place(), mark.settled, mark.under_way)
+            self._write(slot)
 
     def settled(self, shard: Shard, next_sequence: int) -> None:
         """All records of the shard below `next_sequence` were delivered or dropped."""
@@ -207,7 +223,12 @@ class Progress:
 
     def close(self) -> None:
         self._map.close()
-        os.close(self._descriptor)
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def _write(self, slot: _Slot) -> None:
         slot.turn = (slot.turn + 1) & 0xFFFFFFFF
@@ -239,12 +260,16 @@ class Progress:
             # The disk is full: those without a slot are only not tracked.
             self._slots //= 2
             return False
+        if self._descriptor is None:
+            grown[: len(self._map)] = self._map[:]
         # The thread of commits may hold the old mapping just now; both are of the same pages.
         self._map = grown
         return True
 
     def _mapped(self) -> mmap.mmap:
         size = _HEADER_BYTES + self._slots * _SLOT_BYTES
+        if self._descriptor is None:
+            return mmap.mmap(-1, size)
         # Room on the disk first: to write to a mapped page that has none would end the process (SIGBUS).
         os.posix_fallocate(self._descriptor, 0, size)
         return mmap.mmap(self._descriptor, size)

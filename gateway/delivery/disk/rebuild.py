@@ -97,14 +97,19 @@ def empty_work_folder(folder: Path) -> Path:
     return work
 
 
+def sync_work(folder: Path) -> None:
+    """What was made in the work folder is on disk. Raises OSError."""
+    with (folder / WORK_FOLDER / DATA_FILE).open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
 def put_in_place(folder: Path, *, aside: Path | None = None) -> None:
     """What was made in the work folder replaces the data file, which stays as `aside`. Raises OSError.
 
     Wherever the machine stops in between, the next start finds one file that is whole.
     """
     made, new, data = folder / WORK_FOLDER / DATA_FILE, folder / _NEW_FILE, folder / DATA_FILE
-    with made.open("rb") as opened:
-        os.fsync(opened.fileno())
+    sync_work(folder)
     made.replace(new)
     if aside is not None:
         aside.unlink(missing_ok=True)

@@ -21,10 +21,6 @@ _STATE = struct.Struct(">H16sQ")
 _CRC = struct.Struct(">I")
 
 
-class StrangeRecordError(Exception):
-    """Something in the queue is of another version, or of another program."""
-
-
 class NewerQueueError(Exception):
     """The queue was written by a version whose format this one does not know; `args[0]` is the format."""
 
@@ -62,7 +58,7 @@ class Survey:
 
 
 def survey(file: Path, former: FormerRun) -> Survey:
-    """Walk all of it. Raises DamagedError, StrangeRecordError, OSError."""
+    """Walk all of it. Raises DamagedError, NewerQueueError, NewerFrameError, OSError."""
     found = Survey()
     places: dict[bytes, _Place] = {}
     state: bytes | None = None
@@ -130,7 +126,7 @@ def _take_record(found: Survey, entry: Entry, former: FormerRun, places: dict[by
     prefix, sequence = entry.key[:-8], int.from_bytes(entry.key[-8:], "big")
     place = places.get(prefix)
     if place is None:
-        place = places[prefix] = _place(found, entry, former, header)
+        place = places[prefix] = _place(found, entry, former)
     if header is None:
         if not is_v1(entry.key):
             raise DamagedError("the header of a record is damaged")
@@ -152,12 +148,10 @@ def _take_record(found: Survey, entry: Entry, former: FormerRun, places: dict[by
         found.encrypted_tenants.add(place.shard.lane.tenant)
 
 
-def _place(found: Survey, entry: Entry, former: FormerRun, header: Header | None) -> _Place:
+def _place(found: Survey, entry: Entry, former: FormerRun) -> _Place:
     try:
         shard, _ = parse_key(entry.key)
     except CorruptRecordError as error:
-        if header is None:
-            raise StrangeRecordError(str(error)) from None
         raise DamagedError("the key of a record is damaged") from error
     if is_v1(entry.key):
         found.old_shards.add(shard)
@@ -169,8 +163,8 @@ def _place(found: Survey, entry: Entry, former: FormerRun, header: Header | None
 def _header(entry: Entry) -> Header | None:
     try:
         return read_header(entry.head, entry.size)
-    except NewerFrameError as error:
-        raise StrangeRecordError(str(error)) from None
+    except NewerFrameError:
+        raise
     except CorruptRecordError:
         return None
 

@@ -47,7 +47,7 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 20] = [
+    pub const ALL: [RejectReason; 21] = [
         RejectReason::Malformed,
         RejectReason::Abandoned,
         RejectReason::UnsupportedEncoding,

@@ -13,9 +13,10 @@ COPY pyproject.toml README.md Cargo.toml Cargo.lock ./
 COPY engine engine
 COPY gateway gateway
 RUN /build/bin/maturin build --release --locked --out /dist
-# Only what the gateway needs to run; an image that installs nothing needs no pip.
+# Only what the gateway needs to run; an image that installs nothing needs no pip. --build-arg EXTRAS=[aws] adds SigV4.
+ARG EXTRAS=""
 RUN python3 -m venv /opt/gateway \
- && /opt/gateway/bin/pip install --no-index --find-links /wheels /dist/*.whl \
+ && /opt/gateway/bin/pip install --no-index --find-links /wheels "$(echo /dist/*.whl)${EXTRAS}" \
  && /opt/gateway/bin/pip uninstall --yes setuptools pip
 
 FROM debian:bookworm-slim

@@ -1,5 +1,6 @@
 # make run    the gateway's main job, shown on real traffic, in under 20 seconds
 # make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs, Jaeger and Keycloak
+# make soak   the fault scenarios in their long form (docs/faults.md): about an hour, stops by itself
 # make lint   formatting, lints and types
 # make bench  CPU, memory and latency beside the Collector, vmagent and rotel
 SHELL := bash
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 ENGINE := gateway/_engine.abi3.so
 ENGINE_SOURCES := Cargo.toml Cargo.lock engine/Cargo.toml $(shell find engine/src -name '*.rs')
 
-.PHONY: help run test lint format bench backends peers build clean need-python need-cargo need-go
+.PHONY: help run test soak lint format bench backends peers build clean need-python need-cargo need-go
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -52,6 +53,10 @@ peers: need-go
 test: build backends
 	cargo test --locked --quiet
 	$(BIN)/python -m pytest
+
+# Every scenario is bounded by counts and by a time of its own, and all together by the last bound.
+soak: build
+	GATEWAY_SOAK=1 timeout --signal=INT 2h $(BIN)/python -m pytest tests/fault/scenarios --timeout 1800 -q
 
 lint: build
 	cargo fmt --check

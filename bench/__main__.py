@@ -61,12 +61,12 @@ def main() -> int:
 
 
 def _row(row: Row, size: int, acks: list[str], folder: Path) -> int:
-    peer = _measure(row.peer, row.signal, size, folder)
+    peer = measure(row.peer, row.signal, size, folder)
     _print(row.work, row.peer.name, size, peer, None, None)
     goal = {10: row.at_10, 512: row.at_512}.get(size)
     missed = 0
     for ack in acks:
-        ours = _measure(row.gateway(ack), row.signal, size, folder)
+        ours = measure(row.gateway(ack), row.signal, size, folder)
         ratio = ours.cpu_us / peer.cpu_us
         # The goals are for ack: memory.
         wanted = goal if ack == "memory" else None
@@ -85,7 +85,7 @@ def _print(work: str, system: str, size: int, result: Result, ratio: float | Non
     )
 
 
-def _measure(system: System, signal: str, size: int, folder: Path) -> Result:
+def measure(system: System, signal: str, size: int, folder: Path) -> Result:
     body = _payload(signal, size)
     if system.grpc:
         body = b"\0" + struct.pack(">I", len(body)) + body

@@ -55,6 +55,10 @@ class Engine:
         max_request_bytes: int,
         max_inflight_bytes: int,
         max_connections: int,
+        header_timeout_s: float = 10.0,
+        body_timeout_s: float = 60.0,
+        idle_timeout_s: float = 300.0,
+        keepalive_interval_s: float = 60.0,
     ) -> Engine: ...
     def apply(self, table: bytes) -> None:
         """Swap in a policy table (JSON; schema in `engine/src/policy.rs`) while traffic flows.
@@ -169,8 +173,24 @@ class Engine:
     def flush(self) -> None:
         """Close every open batch now."""
 
+    def leave(self, *, to_successor: bool) -> None:
+        """Tell clients to go while connections are still taken: answers over HTTP/1.1 say `connection: close`.
+
+        Health checks hear NOT_SERVING, unless another process goes on with the same sockets.
+        """
+
     def close_listeners(self) -> None:
         """Accept no new connection; tell clients to go (GOAWAY, `connection: close`); running requests go on."""
+
+    def close_intake(self) -> None:
+        """Refuse every request whose body is not here yet, as UNAVAILABLE. Once `under_way` finds none taken, no more
+        items come.
+        """
+
+    def under_way(self) -> tuple[int, int, int, int]:
+        """Open connections, active requests, those of them that are taken (their body is here), and batches that are
+        closed and neither acked nor failed.
+        """
 
     def dump_series(self, tenant: str, *, last: bool) -> bytes | None:
         """What is known of a tenant's active series and log streams; None if it has no such quota.
@@ -196,6 +216,29 @@ def compress(
     """Join `parts` and compress the whole (snappy in its block format). Releases the GIL.
 
     Raises ValueError for a buffer that could change while it is read.
+    """
+
+def halve(
+    format: Literal["remote_write", "loki", "otlp"],  # noqa: A002 - the word of the field
+    signal: Literal["traces", "metrics", "logs"],
+    payload: bytes | bytearray | memoryview | Chunk,
+) -> tuple[tuple[bytes, int], tuple[bytes, int]] | None:
+    """Take a request apart into two of the same format, which hold its items between them, in order.
+
+    Both come with the number of their items (spans, log lines, points or samples, as `Batch.items` counts them), which
+    is above 0 and about the same; what describes items (labels, resource, scope, metric) stands around them in both.
+    None if there is at most one item. Halving the halves again ends with single items. Releases the GIL.
+
+    Raises ValueError for a payload that is no uncompressed request of the format, and for a signal that the format does
+    not carry.
+    """
+
+def merge_streams(parts: Sequence[bytes | memoryview | Chunk]) -> Chunk | None:
+    """The Loki push that `parts`, each some whole fields of a PushRequest, are together: each stream once, its entries
+    stably sorted by time, all other fields kept. Releases the GIL.
+
+    None: the parts are such a push as they stand, or are no PushRequest. Raises ValueError for a buffer that could
+    change while it is read.
     """
 
 def version() -> str: ...

@@ -46,12 +46,21 @@ def root(
 
 
 @app.command(epilog="Example:  gateway run -c config/gateway.yaml")
-def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
+def run(
+    config: ConfigFile = Path("config/gateway.yaml"),
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Take ports and queue over from the gateway that runs, without a gap.")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for ports and queue that are in use.")
+    ] = 0.0,
+) -> None:
     """Run the daemon. Checks the configuration first; exit code 2 if it, a port or a folder is not usable."""
     from gateway.config.check import load_checked
     from gateway.config.problems import ConfigError
     from gateway.daemon import run as run_daemon
     from gateway.daemon import try_policy
+    from gateway.entrance import Entrance
 
     try:
         checked, warnings = load_checked(config, try_policy)
@@ -60,7 +69,7 @@ def run(config: ConfigFile = Path("config/gateway.yaml")) -> None:
         raise typer.Exit(EXIT_USAGE) from None
     for warning in warnings:
         typer.echo(f"! {warning}", err=True)
-    raise typer.Exit(run_daemon(checked, config))
+    raise typer.Exit(run_daemon(checked, config, Entrance(take_over=take_over, wait_s=wait)))
 
 
 @app.command(epilog="Example:  gateway check -c config/gateway.yaml --format json")
@@ -267,6 +276,27 @@ def explain(
     raise typer.Exit(
         run_explain(file, config, tenant, which, show_values=show_values, show_untouched=every, form=format)
     )
+
+
+@app.command(epilog="Example:  gateway replay -c gateway.yaml dead-letters/acme.jsonl --reason http_400")
+def replay(
+    files: Annotated[list[Path], typer.Argument(help="Files of dead letters.")],
+    config: ConfigFile = Path("config/gateway.yaml"),
+    tenant: Annotated[str | None, typer.Option(help="Only letters of this tenant.")] = None,
+    destination: Annotated[str | None, typer.Option(help="Only letters that were going there.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Only letters that were given up for it, such as http_400.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Send them here instead; it must take the same format.")] = None,
+    timeout: Annotated[float, typer.Option(help="How long a letter is tried while the backend is busy, seconds.")] = 60,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent.")] = False,
+) -> None:
+    """Send dead letters again. What is taken leaves the file; exit code 1 if something was not."""
+    from gateway.replay.command import Selection
+    from gateway.replay.command import run as run_replay
+
+    selection = Selection(tenant=tenant, destination=destination, reason=reason, to=to)
+    raise typer.Exit(run_replay(config, files, selection, timeout, dry_run=dry_run))
 
 
 @app.command(epilog="Example:  gateway schema > gateway.schema.json")

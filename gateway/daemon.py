@@ -1,6 +1,7 @@
 """The daemon: builds the parts, starts them, reloads, drains, stops."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ import uvloop
 from aiohttp import web
 from prometheus_client.registry import Collector
 
-from gateway import logs, systemd
+from gateway import departure, logs, systemd
 from gateway._engine import Engine, version
 from gateway.admin.app import AdminApp, ReloadResult
 from gateway.admin.auth import Gatekeeper
 from gateway.admin.masking import MaskingView
-from gateway.admin.metrics import DaemonState, GatewayCollector, QueueView
+from gateway.admin.metrics import DaemonState, GatewayCollector
+from gateway.admin.queue_disk import QueueDiskCollector
+from gateway.admin.sending import SendingCollector
 from gateway.admin.tls import PortTls
 from gateway.audit.audit import Audit, AuditError
 from gateway.audit.metrics import AuditCollector
@@ -31,6 +34,8 @@ from gateway.config.problems import ConfigError
 from gateway.config.tls import ListenTls
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.queue import QueueError
+from gateway.entrance import Entrance, allow_files, start_successor
+from gateway.handover import HandOver, Successor
 from gateway.identity.desk import TokenDesk
 from gateway.identity.oidc import OidcVerifier
 from gateway.policy.compiler import compile_table
@@ -40,7 +45,7 @@ from gateway.policy.periods import Periods
 from gateway.pseudonyms.keys import TenantKey
 from gateway.pseudonyms.metrics import PseudonymKeyCollector
 from gateway.pseudonyms.pseudonym_keys import PseudonymKeys
-from gateway.sockets import Sockets, StartError
+from gateway.sockets import StartError
 from gateway.state import SeriesState
 from gateway.tls_files import TlsFiles, read, stamp_of
 from gateway.types import UsageError
@@ -52,15 +57,29 @@ log = structlog.get_logger(__name__)
 EXIT_OK, EXIT_RUNTIME, EXIT_CONFIG = 0, 1, 2
 # How often the audit trail and `api_keys_file` are looked at.
 _LOOK_INTERVAL_S = 2.0
+# In a hand-over: requests to backends that are under way may end, so that they are not made again.
+_LAST_DELIVERIES_S = 0.5
+# A stop that takes so much longer than it may is cut short.
+_LAST_RESORT_S = 5.0
 # What cannot change while the daemon runs.
 _FIXED_KEYS = ("listen", "admin.address", "admin.tls", "queue.dir", "queue.ack", "queue.max_bytes", "audit",
                "usage.path", "usage.interval", "log")  # fmt: skip
 
 
-def run(config: Config, config_path: Path) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code. `config` has passed `check`."""
+def run(config: Config, config_path: Path, entrance: Entrance) -> int:
+    """Run until SIGTERM, SIGINT or a successor. Returns the exit code. `config` has passed `check`."""
     logs.configure(config.log.level, config.log.format)
-    return uvloop.run(Daemon(config, config_path).run())
+    allow_files(config.listen.max_connections)
+    return uvloop.run(_run(Daemon(config, config_path, entrance)))
+
+
+async def _run(daemon: "Daemon") -> int:
+    """Once; and anew, in the same process, whenever a successor that took over ends before it serves."""
+    while True:
+        code = await daemon.run()
+        if not daemon.carries_on:
+            return code
+        daemon = Daemon(daemon.config, daemon.config_path, Entrance(kept=daemon.sockets))
 
 
 def try_policy(config: Config) -> None:
@@ -80,21 +99,29 @@ def try_policy(config: Config) -> None:
 class Daemon:
     """One process: the engine, delivery and the admin port."""
 
-    def __init__(self, config: Config, config_path: Path) -> None:
+    def __init__(self, config: Config, config_path: Path, entrance: Entrance) -> None:
         self.config = config
         self.config_path = config_path
+        self.entrance = entrance
         self.state = DaemonState(version=version())
         self.draining = False
         self.stop_signals = 0
         self.stopped = asyncio.Event()
+        self.stop_asked = asyncio.Event()
+        self.successor: Successor | None = None
+        self.succession: asyncio.Task[None] | None = None
+        self.carries_on = False
+        """A successor did not get to serve: this process is to run again."""
         self.tls_files: list[TlsFiles] = []
         self.reloading = asyncio.Lock()
 
     async def run(self) -> int:
         try:
-            sockets = Sockets.bind(self.config)
+            self.sockets = await self.entrance.sockets(self.config)
             self.engine = _engine(self.config, threads=self.config.listen.threads)
-            self.delivery = await Delivery.open(self.config, engine=self.engine)
+            self.delivery = await self.entrance.queue(
+                self.config, lambda: Delivery.open(self.config, engine=self.engine)
+            )
             self.series = await SeriesState.restore(self.config, engine=self.engine)
             sources = Sources(self.engine.snapshot, self.delivery.counters)
             self.usage = await Usage.open(self.config.usage, sources)
@@ -110,7 +137,7 @@ class Daemon:
                 log=log,
             )
         except (StartError, QueueError, UsageError, AuditError) as error:
-            log.error(str(error))
+            log.error(f"{error}{self.entrance.serves_on}")
             return EXIT_CONFIG
         periods = Periods(self.engine.start_period)
         periods.update()
@@ -130,19 +157,24 @@ class Daemon:
         await self.pseudonym_keys.start()
         self.desk.open()
         try:
-            self.listen(sockets)
-            runner = await self.serve_admin(sockets)
+            self.listen()
+            runner = await self.serve_admin()
         except ValueError as error:
             log.error(f"cannot serve TLS: {error}")
             await self.audit.close()
             return EXIT_CONFIG
         self.handle_signals()
-        self.announce(sockets)
+        self.announce()
+        self.hand_over = HandOver(self.config.queue.dir, self.sockets, self.on_successor)
+        self.hand_over.open()
         self.audit.started(self.state.version, self.config)
         watching = [asyncio.create_task(self.watch_engine()), asyncio.create_task(self.watch_keys())]
         watching += [asyncio.create_task(files.watch()) for files in self.tls_files]
         await self.stopped.wait()
-        await self.drain()
+        last_resort = asyncio.get_running_loop().call_later(
+            self.config.drain_delay + self.config.drain_timeout + _LAST_RESORT_S, self.give_up
+        )
+        lost = await self.drain()
         for task in (keeping_periods, *watching):
             task.cancel()
         self.look_at_engine()
@@ -153,9 +185,12 @@ class Daemon:
         await self.usage.close()
         self.audit.stopped(self.stop_reason)
         await self.audit.close()
+        last_resort.cancel()
+        if self.successor is not None:
+            await self.give_way(self.successor)
         self.engine.stop()
         log.info("stopped")
-        return EXIT_OK
+        return EXIT_RUNTIME if lost else EXIT_OK
 
     # Start.
 
@@ -171,20 +206,20 @@ class Daemon:
         self.engine.set_pseudonym_keys([(key.name, key.tenant, key.version, key.key) for key in keys])
         self.audit.pseudonym_keys((key.name, key.tenant, key.version) for key in keys)
 
-    def listen(self, sockets: Sockets) -> None:
+    def listen(self) -> None:
         if self.config.listen.tls is not None:
             tls = self.config.listen.tls
             files = TlsFiles("listen.tls", tls, partial(_use_tls, self.engine, tls), self.state.tls_reloads)
             self.follow(files)
-        self.engine.listen("grpc", sockets.grpc.detach())
-        self.engine.listen("http", sockets.http.detach())
+        self.engine.listen("grpc", self.sockets.grpc.duplicate().detach())
+        self.engine.listen("http", self.sockets.http.duplicate().detach())
 
     def follow(self, files: TlsFiles) -> None:
         """Raises ValueError, with the key of the file that cannot be used."""
         files.load()
         self.tls_files.append(files)
 
-    async def serve_admin(self, sockets: Sockets) -> web.AppRunner:
+    async def serve_admin(self) -> web.AppRunner:
         """Raises ValueError, with the key of the file that TLS cannot use."""
         tls = None
         if self.config.admin.tls is not None:
@@ -205,7 +240,8 @@ class Daemon:
         )
         runner = web.AppRunner(self.admin.application(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
-        await web.SockSite(runner, sockets.admin, ssl_context=tls).start()
+        self.admin_site = web.SockSite(runner, self.sockets.admin.duplicate(), ssl_context=tls)
+        await self.admin_site.start()
         return runner
 
     def handle_signals(self) -> None:
@@ -213,18 +249,18 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.on_stop_signal, number)
         loop.add_signal_handler(signal.SIGHUP, lambda: self.spawn_reload())
+        loop.add_signal_handler(signal.SIGUSR2, self.spawn_successor)
 
-    def announce(self, sockets: Sockets) -> None:
+    def announce(self) -> None:
         log.info(
             "listening",
-            grpc=sockets.grpc_address,
-            http=sockets.http_address,
-            admin=sockets.admin_address,
+            **{name: port.address for name, port in self.sockets.by_name().items()},
             tenants=len(self.config.tenants),
             destinations=sorted(self.config.destinations),
             policy_generation=self.state.generation,
             version=self.state.version,
         )
+        self.entrance.serving()
         systemd.notify("READY=1")
 
     # While it runs.
@@ -245,6 +281,7 @@ class Daemon:
             # A snapshot of thousands of tenants is not made for a trail that nobody keeps.
             return
         self.witness.look(orjson.loads(self.engine.snapshot()), self.claims_of)
+        self.witness.look_at_delivery(self.delivery.counters())
 
     def claims_of(self, tenant_id: str) -> Literal["overwrite", "refuse"]:
         tenant = self.config.tenants.get(tenant_id)
@@ -281,17 +318,22 @@ class Daemon:
         return MaskingView(dry_run, orjson.loads(self.engine.snapshot())["intake"])
 
     def collectors(self, tenant: str | None) -> Sequence[Collector]:
-        def queue() -> QueueView:
-            stats = self.delivery.queue_stats()
-            return QueueView(
-                stats.size, stats.max_bytes, stats.commits, stats.commit_seconds, stats.commit_errors, stats.full
-            )
-
-        ledger = GatewayCollector(self.engine.snapshot, self.delivery.counters, queue, self.state, time.time, tenant)
+        delivery = self.delivery
+        ledger = GatewayCollector(
+            self.engine.snapshot, delivery.counters, delivery.queue_stats, self.state, time.time, tenant
+        )
+        sending = SendingCollector(delivery.paces, tenant)
         usage = UsageCollector(self.usage.stats, tenant)
         if tenant is not None:
-            return ledger, usage
-        return ledger, usage, AuditCollector(self.audit.stats), PseudonymKeyCollector(self.pseudonym_keys.status)
+            return ledger, sending, usage
+        return (
+            ledger,
+            sending,
+            usage,
+            QueueDiskCollector(delivery.disk_stats),
+            AuditCollector(self.audit.stats),
+            PseudonymKeyCollector(self.pseudonym_keys.status),
+        )
 
     def spawn_reload(self) -> None:
         self.reload_task = asyncio.create_task(self.reload("SIGHUP"))
@@ -363,32 +405,71 @@ class Daemon:
 
     # Stop.
 
+    def spawn_successor(self) -> None:
+        if self.successor is None and (self.succession is None or self.succession.done()):
+            self.succession = asyncio.create_task(start_successor())
+
+    def on_successor(self, successor: Successor) -> None:
+        log.info("handing over", successor=successor.pid)
+        self.stop_reason = "hand-over"
+        self.successor = successor
+        self.stopped.set()
+
     def on_stop_signal(self, number: signal.Signals) -> None:
         self.stop_reason = number.name
         self.stop_signals += 1
         if self.stop_signals > 1:
             log.warning("stopping at once")
             raise SystemExit(EXIT_RUNTIME)
+        self.stop_asked.set()
         self.stopped.set()
 
-    async def drain(self) -> None:
-        """Accept nothing new, finish what is under way, deliver or persist everything."""
-        deadline = time.monotonic() + self.config.drain_timeout
+    async def drain(self) -> int:
+        """Accept nothing new, finish what is under way, deliver or persist everything; how many items are lost."""
         self.draining = True
-        systemd.notify("STOPPING=1")
-        log.info("draining", timeout_s=self.config.drain_timeout)
-        self.engine.close_listeners()
-        while True:
-            self.engine.flush()
-            await asyncio.sleep(0.01)
-            snapshot = orjson.loads(self.engine.snapshot())
-            if snapshot["active_requests"] == 0 and snapshot["handed_out_batches"] == 0:
-                break
-            if time.monotonic() > deadline:
-                log.warning("requests were still under way at the end", requests=snapshot["active_requests"])
-                break
+        if self.successor is None:
+            systemd.notify("STOPPING=1")
+            log.info("draining", delay_s=self.config.drain_delay, timeout_s=self.config.drain_timeout)
+            # The engine listens on, on its own, for as long as it is to.
+            self.hand_over.close()
+            self.sockets.close()
+        else:
+            await self.admin_site.stop()
+        began = time.monotonic()
+        await departure.empty(
+            self.engine,
+            to_successor=self.successor is not None,
+            delay_s=self.config.drain_delay,
+            timeout_s=self.config.drain_timeout,
+        )
         await self.series.finish()
-        await self.delivery.drain(max(0.1, deadline - time.monotonic()))
+        left_s = began + self.config.drain_delay + self.config.drain_timeout - time.monotonic()
+        # A successor delivers what is queued; what is under way may end.
+        return await self.delivery.drain(max(0.1, left_s) if self.successor is None else _LAST_DELIVERIES_S)
+
+    async def give_way(self, successor: Successor) -> None:
+        """The queue is free. Wait until `successor` serves; if it does not, this process `carries_on`."""
+        successor.release()
+        serves = asyncio.create_task(successor.serves())
+        stop = asyncio.create_task(self.stop_asked.wait())
+        await asyncio.wait((serves, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not serves.done():
+            serves.cancel()
+            self.sockets.close()
+        elif serves.result():
+            self.sockets.close()
+            systemd.notify(f"MAINPID={successor.pid}")
+            log.info("handed over", successor=successor.pid)
+            await departure.answers_end(self.engine, self.config.drain_timeout)
+        else:
+            log.error("the process that took over ended before it served; this one carries on", pid=successor.pid)
+            self.carries_on = True
+
+    def give_up(self) -> None:
+        """The end of a stop that a disk, or a bug, holds up: what is not on disk by now does not get there."""
+        log.error("the stop took too long; it ends here, and what was not on disk is lost")
+        os._exit(EXIT_RUNTIME)
 
 
 def _engine(config: Config, *, threads: int) -> Engine:
@@ -397,6 +478,10 @@ def _engine(config: Config, *, threads: int) -> Engine:
         max_request_bytes=config.listen.max_request_bytes,
         max_inflight_bytes=config.listen.max_inflight_bytes,
         max_connections=config.listen.max_connections,
+        header_timeout_s=config.listen.header_timeout,
+        body_timeout_s=config.listen.body_timeout,
+        idle_timeout_s=config.listen.idle_timeout,
+        keepalive_interval_s=config.listen.keepalive_interval,
     )
 
 

@@ -39,6 +39,7 @@ class LaneCounters:
 
     taken: int = 0  # handed out by the engine
     resumed: int = 0  # found in the queue at start-up
+    maybe_delivered: int = 0  # of these, what was under way when the former run ended: it may be delivered twice
     delivered: int = 0
     delivered_bytes: int = (
         0  # in the destination's format, uncompressed; a request that was partly refused counts whole
@@ -49,9 +50,52 @@ class LaneCounters:
     oldest_at: float | None = None  # Unix seconds of the oldest queued item
     retries: int = 0
     up: bool | None = None  # did the last attempt succeed
+    failing: str | None = None  # why the last attempt did not
     duration_buckets: list[int] = field(default_factory=list)
     duration_sum_s: float = 0.0
     duration_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PaceStats:
+    """How a tenant's sending to a destination goes at present."""
+
+    tenant: str
+    destination: str
+    circuit_open: bool
+    window: int  # requests that may be under way at once
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """The queue as operators see it; sizes in bytes."""
+
+    size: int
+    max_bytes: int
+    resident_bytes: int  # of it, what is in memory
+    full: bool
+    tenants_full: int  # tenants that are over their share
+    commits: int
+    commit_seconds: float
+    commit_errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDiskStats:
+    """What the queue takes on disk, and what became of damaged parts, since the start."""
+
+    file_bytes: int
+    live_bytes: int
+    quarantined_records: int
+    quarantined_bytes: int
+    quarantine_evicted: int
+    """Records that left quarantine for newer ones."""
+    reclaimed_bytes: int
+    untracked_shards: int
+    """Shards whose duplicates after a crash are not counted, because there were too many."""
+    rebuilt_records: int | None
+    """None: the file was sound at the start."""
+    rebuilt_corrupt: int
 
 
 class UsageError(Exception):

@@ -1,4 +1,5 @@
 //! What the series budget costs a point: encoding without one, and with one while all series are known, folded, rejected.
+//! And what shards cost: of one nothing is dealt.
 
 use criterion::{criterion_group, criterion_main, Criterion, Throughput};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -11,6 +12,7 @@ use prost::Message;
 
 use _engine::admit::series::{Now, SeriesBudget};
 use _engine::encode::remote_write::RemoteWriteEncoder;
+use _engine::encode::split::{deal, Format};
 use _engine::policy::SeriesQuota;
 use _engine::relabel::Rules;
 
@@ -58,6 +60,13 @@ fn series(criterion: &mut Criterion) {
         bencher.iter(|| {
             out.clear();
             encoder.encode(&counters, "acme", &rules, &mut out)
+        });
+    });
+    group.bench_function("encode_and_deal_to_4_shards", |bencher| {
+        bencher.iter(|| {
+            let mut out = Vec::new();
+            let encoded = encoder.encode(&counters, "acme", &rules, &mut out);
+            (encoded, deal(Format::RemoteWrite, 4, out))
         });
     });
     let cases = [("known", 1_000_000, true), ("folded", 0, true), ("rejected", 0, false)];

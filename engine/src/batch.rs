@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, Notify};
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, Notify};
 use crate::admit::inflight::Reservation;
 use crate::events::EventFd;
 use crate::ledger::{OutletCell, Received, RejectReason};
+use crate::lock::lock;
 use crate::otlp::Signal;
 use crate::policy::{Ack, BatchLimits};
 
@@ -94,20 +95,34 @@ struct Open {
     listed: bool,
 }
 
-/// One tenant's open batch for one destination and signal.
+/// One tenant's open batch for one shard of a destination and signal.
 pub struct Outlet {
     pub tenant: Arc<str>,
     pub destination: Arc<str>,
     pub signal: Signal,
     /// Of the destination; what has an order among itself is in one shard.
     pub shard: u16,
-    pub cell: OutletCell,
+    /// The destination's shards share it.
+    pub cell: Arc<OutletCell>,
     open: Mutex<Open>,
 }
 
 impl Outlet {
-    pub fn new(tenant: Arc<str>, destination: Arc<str>, signal: Signal) -> Outlet {
-        Outlet { tenant, destination, signal, shard: 0, cell: OutletCell::default(), open: Mutex::new(Open::default()) }
+    pub fn new(
+        tenant: &Arc<str>,
+        destination: &Arc<str>,
+        signal: Signal,
+        shard: u16,
+        cell: &Arc<OutletCell>,
+    ) -> Outlet {
+        Outlet {
+            tenant: Arc::clone(tenant),
+            destination: Arc::clone(destination),
+            signal,
+            shard,
+            cell: Arc::clone(cell),
+            open: Mutex::default(),
+        }
     }
 }
 
@@ -326,9 +341,4 @@ impl Batches {
 
 fn unix_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A panic elsewhere must not take the ledger with it: the data behind these locks is valid between statements.
-pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener as StdListener;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,15 +16,17 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::{self, ActiveSnapshot};
 use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
-use crate::batch::{lock, Batches, Closed};
+use crate::batch::{Batches, Closed};
 use crate::explain::explain;
 use crate::generation::{Generation, TenantStates};
 use crate::identify::tokens::{TokenCounts, Tokens};
 use crate::ledger::{IntakeSnapshot, OutletSnapshot};
+use crate::listen::farewell::Farewells;
 use crate::listen::handshake::HandshakeFailures;
 use crate::listen::stats::{RequestSeries, RequestStats};
 use crate::listen::tls::{TlsContext, TlsPem};
-use crate::listen::{self, Limits, Protocol, Shared};
+use crate::listen::{self, Departure, Limits, Protocol, Shared};
+use crate::lock::lock;
 use crate::mask::PseudonymKeys;
 use crate::otlp::Signal;
 use crate::policy::Table;
@@ -52,12 +54,16 @@ impl Engine {
             gate: ArcSwapOption::empty(),
             stats: RequestStats::default(),
             tokens: Tokens::new()?,
-            draining: watch::Sender::new(false),
+            departure: watch::Sender::new(Departure::default()),
+            intake_closed: AtomicBool::new(false),
             connections: [AtomicU64::new(0), AtomicU64::new(0)],
             refused_connections: AtomicU64::new(0),
             tls: [watch::Sender::new(None), watch::Sender::new(None)],
             handshake_failures: HandshakeFailures::default(),
+            farewells: Farewells::default(),
             active_requests: AtomicU64::new(0),
+            taken_requests: AtomicU64::new(0),
+            abandoned_requests: [AtomicU64::new(0), AtomicU64::new(0)],
             epoch: Instant::now(),
         });
         let stop = watch::Sender::new(false);
@@ -199,8 +205,33 @@ impl Engine {
         self.shared.batches.flush();
     }
 
+    /// Tells clients to go, while connections are still taken. Health checks hear of it unless there is a successor.
+    pub fn leave(&self, to_successor: bool) {
+        self.shared.departure.send_modify(|departure| {
+            departure.announced = true;
+            departure.not_serving = !to_successor;
+        });
+    }
+
     pub fn close_listeners(&self) {
-        self.shared.draining.send_replace(true);
+        self.shared.departure.send_modify(|departure| {
+            departure.announced = true;
+            departure.draining = true;
+        });
+    }
+
+    /// Refuses every request whose body is not here yet.
+    pub fn close_intake(&self) {
+        self.shared.close_intake();
+    }
+
+    /// Open connections, active requests, requests that are past their body, and batches that wait to be kept.
+    pub fn under_way(&self) -> (u64, u64, u64, u64) {
+        let shared = &self.shared;
+        fence(Ordering::SeqCst);
+        let taken = shared.taken_requests.load(Ordering::Relaxed);
+        let active = shared.active_requests.load(Ordering::Relaxed);
+        (shared.open_connections(), active, taken, shared.batches.handed_out() as u64)
     }
 
     /// Closes all connections and joins the threads.
@@ -244,19 +275,24 @@ impl Engine {
             }
             usage::collect(state.as_ref(), now_ns, &mut quotas, &mut downsampling);
             active.extend(state.active.snapshot(&state.id));
-            for outlet in state.outlets() {
-                outlets.push(outlet.cell.snapshot(&outlet.tenant, &outlet.destination, outlet.signal));
+            for lane in state.lanes() {
+                outlets.push(lane.cell.snapshot(&lane.tenant, &lane.destination, lane.signal));
             }
         }
         let snapshot = Snapshot {
             generation: shared.generation.load().number,
             inflight_bytes: shared.inflight.used(),
             max_inflight_bytes: shared.inflight.max(),
-            connections: Connections {
+            connections: ByProtocol {
                 grpc: shared.connections[Protocol::Grpc as usize].load(Ordering::Relaxed),
                 http: shared.connections[Protocol::Http as usize].load(Ordering::Relaxed),
             },
             refused_connections: shared.refused_connections.load(Ordering::Relaxed),
+            closed_connections: shared.farewells.snapshot().collect(),
+            abandoned_requests: ByProtocol {
+                grpc: shared.abandoned_requests[Protocol::Grpc as usize].load(Ordering::Relaxed),
+                http: shared.abandoned_requests[Protocol::Http as usize].load(Ordering::Relaxed),
+            },
             active_requests: shared.active_requests.load(Ordering::Relaxed),
             handed_out_batches: shared.batches.handed_out(),
             intake,
@@ -290,8 +326,11 @@ struct Snapshot {
     generation: u64,
     inflight_bytes: u64,
     max_inflight_bytes: u64,
-    connections: Connections,
+    connections: ByProtocol,
     refused_connections: u64,
+    /// Protocol, reason and count.
+    closed_connections: Vec<(&'static str, &'static str, u64)>,
+    abandoned_requests: ByProtocol,
     active_requests: u64,
     handed_out_batches: usize,
     intake: Vec<IntakeSnapshot>,
@@ -306,7 +345,7 @@ struct Snapshot {
 }
 
 #[derive(Serialize)]
-struct Connections {
+struct ByProtocol {
     grpc: u64,
     http: u64,
 }

@@ -10,18 +10,23 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::ActiveState;
 use crate::admit::volume::Volume;
 use crate::admit::Budget;
-use crate::batch::{lock, Outlet};
 use crate::encode::loki::LokiEncoder;
 use crate::encode::remote_write::RemoteWriteEncoder;
+use crate::encode::split::Format;
 use crate::identify::Identity;
+use crate::lane::Lane;
 use crate::ledger::IntakeCell;
+use crate::lock::lock;
 use crate::mask::Masker;
 use crate::otlp::Signal;
 use crate::policy::{
-    Ack, Claims, Encoding, OverLimit, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table, VolumeLimits,
+    self, Ack, Claims, Encoding, OverLimit, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table, VolumeLimits,
 };
 use crate::relabel::Rules;
 use crate::sample::RatioSampler;
+
+/// More requests than these at a time no tenant has under way at one destination.
+const MAX_SHARDS: u16 = 64;
 
 /// How one destination wants its items.
 pub enum Encoder {
@@ -37,7 +42,17 @@ impl Encoder {
             Encoding::Otlp {} => Encoder::Otlp,
             Encoding::OtlpJson {} => Encoder::OtlpJson,
             Encoding::RemoteWrite1 { promote } => Encoder::RemoteWrite(RemoteWriteEncoder::new(promote)),
-            Encoding::Loki { stream_labels } => Encoder::Loki(LokiEncoder::new(stream_labels)),
+            Encoding::Loki { stream_labels, entries } => Encoder::Loki(LokiEncoder::new(stream_labels, *entries)),
+        }
+    }
+
+    /// Of what it writes for the signal, as far as that can be taken apart.
+    pub fn format(&self, signal: Signal) -> Option<Format> {
+        match self {
+            Encoder::Otlp => Some(Format::Otlp(signal)),
+            Encoder::OtlpJson => None,
+            Encoder::RemoteWrite(_) => Some(Format::RemoteWrite),
+            Encoder::Loki(_) => Some(Format::Loki),
         }
     }
 
@@ -47,6 +62,25 @@ impl Encoder {
             Encoder::RemoteWrite(_) => signal == Signal::Metrics,
             Encoder::Loki(_) => signal == Signal::Logs,
         }
+    }
+}
+
+/// A destination as all tenants share it.
+struct Destination {
+    name: Arc<str>,
+    encoder: Arc<Encoder>,
+    shards: u16,
+}
+
+impl Destination {
+    fn compile(spec: &policy::Destination) -> Result<Destination, String> {
+        let encoder = Encoder::compile(&spec.encoding);
+        // Lines of JSON have an order of their own.
+        let max = if matches!(encoder, Encoder::OtlpJson) { 1 } else { MAX_SHARDS };
+        if !(1..=max).contains(&spec.shards) {
+            return Err(format!("destinations: {} has {} shards; 1 to {max} are possible", spec.name, spec.shards));
+        }
+        Ok(Destination { name: Arc::from(spec.name.as_str()), encoder: Arc::new(encoder), shards: spec.shards })
     }
 }
 
@@ -74,10 +108,10 @@ struct TenantRules {
     volume: VolumeLimits,
 }
 
-/// One way out: a destination's encoder and the open batch that it fills.
+/// One way out: a destination's encoder and the open batches that it fills.
 pub struct Route {
     pub encoder: Arc<Encoder>,
-    pub outlet: Arc<Outlet>,
+    pub lane: Lane,
 }
 
 /// A tenant under this generation.
@@ -103,8 +137,8 @@ impl Tenant {
     }
 }
 
-/// By destination and signal.
-type Outlets = HashMap<(Arc<str>, Signal), Arc<Outlet>>;
+/// By destination and signal, with every shard that any generation had.
+type Lanes = HashMap<(Arc<str>, Signal), Lane>;
 
 /// What outlives generations: counters, the fill of token buckets, active series, open batches.
 pub struct TenantState {
@@ -118,7 +152,7 @@ pub struct TenantState {
     pub active: ActiveState,
     /// Why new requests are refused for now.
     pub gate: ArcSwapOption<String>,
-    outlets: Mutex<Outlets>,
+    lanes: Mutex<Lanes>,
 }
 
 impl TenantState {
@@ -131,20 +165,18 @@ impl TenantState {
             inflight: Signal::ALL.map(|_| Arc::new(Inflight::new(u64::MAX))),
             active,
             gate: ArcSwapOption::empty(),
-            outlets: Mutex::default(),
+            lanes: Mutex::default(),
         }
     }
 
-    fn outlet(&self, destination: &Arc<str>, signal: Signal) -> Arc<Outlet> {
-        let mut outlets = lock(&self.outlets);
-        let outlet = outlets
-            .entry((Arc::clone(destination), signal))
-            .or_insert_with(|| Arc::new(Outlet::new(Arc::clone(&self.id), Arc::clone(destination), signal)));
-        Arc::clone(outlet)
+    fn lane(&self, destination: &Arc<str>, signal: Signal, shards: u16) -> Lane {
+        let mut lanes = lock(&self.lanes);
+        let lane = lanes.entry((Arc::clone(destination), signal));
+        lane.or_insert_with(|| Lane::new(&self.id, destination, signal)).of_shards(shards)
     }
 
-    pub fn outlets(&self) -> Vec<Arc<Outlet>> {
-        lock(&self.outlets).values().cloned().collect()
+    pub fn lanes(&self) -> Vec<Lane> {
+        lock(&self.lanes).values().cloned().collect()
     }
 }
 
@@ -196,11 +228,7 @@ impl Generation {
     /// Compiles a table. Nothing is changed if it fails; the error says where and what.
     pub fn compile(table: &Table, states: &TenantStates) -> Result<Generation, String> {
         let identity = Identity::compile(&table.identity, &table.tenants)?;
-        let destinations: Vec<(Arc<str>, Arc<Encoder>)> = table
-            .destinations
-            .iter()
-            .map(|spec| (Arc::from(spec.name.as_str()), Arc::new(Encoder::compile(&spec.encoding))))
-            .collect();
+        let destinations = table.destinations.iter().map(Destination::compile).collect::<Result<Vec<_>, _>>()?;
         let mut policies = Vec::with_capacity(table.policies.len());
         for (index, policy) in table.policies.iter().enumerate() {
             let mut signals = [None, None, None];
@@ -227,9 +255,9 @@ impl Generation {
             for signal in Signal::ALL {
                 let Some(signal_rules) = &rules.signals[signal.index()] else { continue };
                 for &index in &signal_rules.routes {
-                    let (name, encoder) = &destinations[index];
-                    let outlet = state.outlet(name, signal);
-                    routes[signal.index()].push(Route { encoder: Arc::clone(encoder), outlet });
+                    let Destination { name, encoder, shards } = &destinations[index];
+                    let lane = state.lane(name, signal, *shards);
+                    routes[signal.index()].push(Route { encoder: Arc::clone(encoder), lane });
                 }
             }
             tenants.push(Tenant { state, disabled: spec.disabled, rules, routes });
@@ -254,16 +282,11 @@ impl Generation {
     }
 }
 
-fn compile_signal(
-    signal: Signal,
-    spec: &SignalPolicy,
-    destinations: &[(Arc<str>, Arc<Encoder>)],
-) -> Result<SignalRules, String> {
+fn compile_signal(signal: Signal, spec: &SignalPolicy, destinations: &[Destination]) -> Result<SignalRules, String> {
     for &route in &spec.routes {
-        let (name, encoder) =
-            destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
-        if !encoder.carries(signal) {
-            return Err(format!("routes: destination {name} cannot carry {}", signal.name()));
+        let destination = destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
+        if !destination.encoder.carries(signal) {
+            return Err(format!("routes: destination {} cannot carry {}", destination.name, signal.name()));
         }
     }
     if signal == Signal::Metrics && spec.quota.over_limit == OverLimit::Downsample {
@@ -277,7 +300,7 @@ fn compile_signal(
         Some(sample) => Some(RatioSampler::compile(sample).map_err(|error| format!("sample: {error}"))?),
         None => None,
     };
-    let remote_write = |route: &usize| match destinations[*route].1.as_ref() {
+    let remote_write = |route: &usize| match destinations[*route].encoder.as_ref() {
         Encoder::RemoteWrite(encoder) => Some(encoder),
         Encoder::Otlp | Encoder::OtlpJson | Encoder::Loki(_) => None,
     };

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use crate::batch::lock;
-use crate::encode::DropReason;
+use crate::encode::{DropReason, FormatLimit};
+use crate::lock::lock;
 use crate::mask::{by_finder, Failure, Location, Locations, MaskCounts, Masker};
 use crate::otlp::Signal;
 
@@ -20,6 +20,8 @@ use crate::otlp::Signal;
 #[repr(usize)]
 pub enum RejectReason {
     Malformed,
+    /// The client gave the request up before its end.
+    Abandoned,
     UnsupportedEncoding,
     TooLarge,
     TooSlow,
@@ -43,8 +45,9 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 19] = [
+    pub const ALL: [RejectReason; 20] = [
         RejectReason::Malformed,
+        RejectReason::Abandoned,
         RejectReason::UnsupportedEncoding,
         RejectReason::TooLarge,
         RejectReason::TooSlow,
@@ -68,6 +71,7 @@ impl RejectReason {
     pub fn name(self) -> &'static str {
         match self {
             RejectReason::Malformed => "malformed",
+            RejectReason::Abandoned => "abandoned",
             RejectReason::UnsupportedEncoding => "unsupported_encoding",
             RejectReason::TooLarge => "too_large",
             RejectReason::TooSlow => "too_slow",
@@ -295,6 +299,7 @@ pub struct OutletCell {
     handed_out: Counter,
     dropped: [Counter; DropReason::ALL.len()],
     label_collisions: Counter,
+    limited: [Counter; FormatLimit::ALL.len()],
 }
 
 impl OutletCell {
@@ -325,8 +330,16 @@ impl OutletCell {
         add(&self.label_collisions, collisions);
     }
 
+    /// How often each limit of the destination's format took something away.
+    pub fn limited(&self, limited: &[u64; FormatLimit::ALL.len()]) {
+        for (counter, &times) in self.limited.iter().zip(limited).filter(|(_, &times)| times > 0) {
+            add(counter, times);
+        }
+    }
+
     pub fn snapshot(&self, tenant: &Arc<str>, destination: &Arc<str>, signal: Signal) -> OutletSnapshot {
         let dropped = DropReason::ALL.iter().zip(&self.dropped).map(|(reason, counter)| (reason.name(), read(counter)));
+        let limited = FormatLimit::ALL.iter().zip(&self.limited).map(|(limit, counter)| (limit.name(), read(counter)));
         OutletSnapshot {
             tenant: Arc::clone(tenant),
             destination: Arc::clone(destination),
@@ -336,6 +349,7 @@ impl OutletCell {
             handed_out: read(&self.handed_out),
             dropped: dropped.filter(|(_, count)| *count > 0).collect(),
             label_collisions: read(&self.label_collisions),
+            limited: limited.filter(|(_, count)| *count > 0).collect(),
         }
     }
 }
@@ -377,6 +391,8 @@ pub struct OutletSnapshot {
     pub handed_out: u64,
     pub dropped: BTreeMap<&'static str, u64>,
     pub label_collisions: u64,
+    /// By limit of the destination's format: how often it took something away.
+    pub limited: BTreeMap<&'static str, u64>,
 }
 
 #[cfg(test)]

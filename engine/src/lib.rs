@@ -15,8 +15,10 @@ pub mod events;
 pub mod explain;
 pub mod generation;
 pub mod identify;
+pub mod lane;
 pub mod ledger;
 pub mod listen;
+pub mod lock;
 pub mod mask;
 pub mod otlp;
 pub mod pipeline;
@@ -24,6 +26,7 @@ pub mod policy;
 pub mod relabel;
 pub mod resource;
 pub mod sample;
+mod shares;
 pub mod trial;
 
 #[cfg(feature = "python")]

@@ -7,18 +7,19 @@ use crate::admit::inflight::Reservation;
 use crate::admit::series::{Held, Now, SeriesBudget, Streams};
 use crate::admit::volume::Periods;
 use crate::admit::{labels, Cost, Grant, Surroundings};
-use crate::batch::{Batches, Pending, Piece};
+use crate::batch::Batches;
 use crate::encode::Encoded;
-use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
+use crate::generation::{Encoder, Generation, SignalRules, Tenant};
 use crate::ledger::{Received, RejectReason};
 use crate::listen::answer::{Accepted, Refusal};
 use crate::mask::{check_and_mask, LocationSampler, Masked, Masker, PseudonymKeys};
 use crate::otlp::edit::EditList;
 use crate::otlp::items::{keep_first, leave_out, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
-use crate::policy::{Ack, Claims, SeriesQuota};
+use crate::policy::{Claims, SeriesQuota};
 use crate::resource;
 use crate::sample::{sample, sample_logs, Threshold};
+use crate::shares::{append, Share};
 
 /// What a client is told to wait while its tenant's, or everybody's, gate is shut.
 pub const GATE_RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -331,8 +332,8 @@ fn hand_over(
     // An item is filtered if no destination got anything of it.
     received.filtered(pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0));
     intake.tenant_claims(pieces.iter().map(|piece| piece.encoded.tenant_claims).max().unwrap_or(0));
-    match budget.filter(|_| !counted.held.grown.is_empty()) {
-        None => Ok(append(path, pieces, received, &reservation)),
+    let verdict = match budget.filter(|_| !counted.held.grown.is_empty()) {
+        None => append(path, signal, pieces, received, &reservation),
         // Batches get the samples of an overflow series in the order in which they are made.
         Some(budget) => budget.emit(&counted.held.grown, &tenant.state.id, now(), |samples| {
             let encoded = pieces.iter_mut().try_for_each(|piece| {
@@ -350,51 +351,12 @@ fn hand_over(
                 Ok(())
             });
             match encoded {
-                Ok(()) => Ok(append(path, pieces, received, &reservation)),
-                Err(error) => Err(reject_malformed(received, Malformed::Wire(error))),
+                Ok(()) => append(path, signal, pieces, received, &reservation),
+                Err(error) => Err((received, error)),
             }
         }),
-    }
-}
-
-/// What one destination gets of a request.
-struct Share<'r> {
-    route: &'r Route,
-    payload: Vec<u8>,
-    encoded: Encoded,
-}
-
-/// Puts the pieces into their batches; returns what to wait for.
-fn append(path: &Path<'_>, mut pieces: Vec<Share<'_>>, received: Received, reservation: &Reservation) -> Verdict {
-    for Share { route, encoded, .. } in &pieces {
-        for &(reason, items) in &encoded.dropped {
-            route.outlet.cell.drop_items(reason, items);
-        }
-        route.outlet.cell.label_collisions(encoded.label_collisions);
-    }
-    pieces.retain(|piece| !piece.payload.is_empty());
-    let (pending, outcome) = match path.generation.ack {
-        Ack::Durable if !pieces.is_empty() => {
-            let (pending, outcome) = Pending::new(received, pieces.len());
-            (Some(pending), Some(outcome))
-        }
-        _ => {
-            received.accept();
-            (None, None)
-        }
     };
-    // From here on the encoded pieces are what is in flight; the body's reservation ends with the request.
-    for Share { route, payload, encoded } in pieces {
-        let undeliverable: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
-        let piece = Piece {
-            reservation: reservation.also(payload.len()),
-            items: encoded.items - undeliverable,
-            payload,
-            pending: pending.clone(),
-        };
-        path.batches.append(&route.outlet, path.generation.number, piece);
-    }
-    outcome.map_or(Verdict::Done, Verdict::WaitForCommit)
+    verdict.map_err(|(received, error)| reject_malformed(received, error.into()))
 }
 
 /// Appends a request in a destination's wire format to `payload`. Log streams are counted only if `streams` are given.

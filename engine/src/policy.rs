@@ -86,6 +86,13 @@ pub enum TenantFrom {
 pub struct Destination {
     pub name: String,
     pub encoding: Encoding,
+    /// In how many parts a tenant's items are delivered side by side; what has an order is in one of them.
+    #[serde(default = "one_shard")]
+    pub shards: u16,
+}
+
+fn one_shard() -> u16 {
+    1
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -101,7 +108,56 @@ pub enum Encoding {
         promote: Vec<String>,
     },
     /// Loki `PushRequest`, uncompressed; logs only.
-    Loki { stream_labels: Vec<StreamLabel> },
+    Loki {
+        stream_labels: Vec<StreamLabel>,
+        #[serde(default)]
+        entries: LokiEntries,
+    },
+}
+
+/// What a log line may hold on its way to Loki. Defaults are those of Loki's `limits_config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LokiEntries {
+    pub max_line_bytes: usize,
+    pub long_lines: LongLines,
+    /// Names and values of an entry's structured metadata together.
+    pub max_metadata_bytes: usize,
+    pub max_metadata_pairs: usize,
+    pub log_form: LogForm,
+}
+
+impl Default for LokiEntries {
+    fn default() -> LokiEntries {
+        LokiEntries {
+            max_line_bytes: 256 << 10,
+            long_lines: LongLines::Cut,
+            max_metadata_bytes: 64 << 10,
+            max_metadata_pairs: 128,
+            log_form: LogForm::Keep,
+        }
+    }
+}
+
+/// What becomes of a line over `max_line_bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LongLines {
+    Cut,
+    Split,
+    Drop,
+}
+
+/// What becomes of a body that is a JSON log line (see `encode::loki::log_form`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogForm {
+    /// It is a text like any other.
+    Off,
+    /// Its fields become metadata, the line stays as it is.
+    Keep,
+    /// Its fields become metadata, its message becomes the line.
+    Message,
 }
 
 /// A Loki stream label and the resource attribute that it is taken from.

@@ -1,5 +1,6 @@
 //! The Python surface, `gateway._engine`; typed in `gateway/_engine.pyi`.
 
+use std::borrow::Cow;
 use std::ffi::c_int;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -13,6 +14,8 @@ use pyo3::types::PyBytes;
 
 use crate::admit::volume::Period;
 use crate::compress::{compress as compress_parts, Codec};
+use crate::encode::loki::merge::merge;
+use crate::encode::split::{self, Format};
 use crate::engine::Engine as Core;
 use crate::identify::tokens::{Signals, Verdict};
 use crate::listen::tls::TlsPem;
@@ -70,14 +73,29 @@ struct Engine(Core);
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, threads, max_request_bytes, max_inflight_bytes, max_connections))]
+    #[pyo3(signature = (
+        *, threads, max_request_bytes, max_inflight_bytes, max_connections, header_timeout_s=10.0, body_timeout_s=60.0,
+        idle_timeout_s=300.0, keepalive_interval_s=60.0
+    ))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         threads: usize,
         max_request_bytes: usize,
         max_inflight_bytes: u64,
         max_connections: u64,
+        header_timeout_s: f64,
+        body_timeout_s: f64,
+        idle_timeout_s: f64,
+        keepalive_interval_s: f64,
     ) -> PyResult<Engine> {
-        let limits = Limits { max_request_bytes, max_connections };
+        let limits = Limits {
+            max_request_bytes,
+            max_connections,
+            header_timeout: duration(header_timeout_s),
+            body_timeout: duration(body_timeout_s),
+            idle_timeout: duration(idle_timeout_s),
+            keepalive_interval: duration(keepalive_interval_s),
+        };
         Core::start(threads, limits, max_inflight_bytes)
             .map(Engine)
             .map_err(|error| PyOSError::new_err(error.to_string()))
@@ -197,11 +215,7 @@ impl Engine {
 
     #[pyo3(signature = (tenant, signal, *, day_bytes, month_bytes))]
     fn set_volume(&self, tenant: &str, signal: &str, day_bytes: u64, month_bytes: u64) -> PyResult<()> {
-        let signal = Signal::ALL
-            .into_iter()
-            .find(|known| known.name() == signal)
-            .ok_or_else(|| PyValueError::new_err("signal must be 'traces', 'metrics' or 'logs'"))?;
-        self.0.set_volume(tenant, signal, day_bytes, month_bytes);
+        self.0.set_volume(tenant, parse_signal(signal)?, day_bytes, month_bytes);
         Ok(())
     }
 
@@ -244,8 +258,21 @@ impl Engine {
         py.detach(|| self.0.flush());
     }
 
+    #[pyo3(signature = (*, to_successor))]
+    fn leave(&self, to_successor: bool) {
+        self.0.leave(to_successor);
+    }
+
     fn close_listeners(&self) {
         self.0.close_listeners();
+    }
+
+    fn close_intake(&self) {
+        self.0.close_intake();
+    }
+
+    fn under_way(&self) -> (u64, u64, u64, u64) {
+        self.0.under_way()
     }
 
     #[pyo3(signature = (tenant, *, last))]
@@ -273,6 +300,11 @@ fn parse_protocol(name: &str) -> PyResult<Protocol> {
     known.ok_or_else(|| PyValueError::new_err("protocol must be 'grpc' or 'http'"))
 }
 
+fn parse_signal(name: &str) -> PyResult<Signal> {
+    let known = Signal::ALL.into_iter().find(|known| known.name() == name);
+    known.ok_or_else(|| PyValueError::new_err("signal must be 'traces', 'metrics' or 'logs'"))
+}
+
 /// Of seconds that Python gave; what is no duration is none.
 fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 { Duration::MAX } else { Duration::ZERO })
@@ -282,18 +314,53 @@ fn duration(seconds: f64) -> Duration {
 fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<Chunk> {
     let codec = Codec::parse(codec)
         .ok_or_else(|| PyValueError::new_err("codec must be 'identity', 'snappy', 'gzip' or 'zstd'"))?;
-    let mut slices: Vec<&[u8]> = Vec::with_capacity(parts.len());
-    for part in &parts {
-        if !part.readonly() || !part.is_c_contiguous() {
-            return Err(PyValueError::new_err("compress takes bytes and other buffers that cannot change"));
-        }
-        if part.len_bytes() > 0 {
-            // SAFETY: the buffer is contiguous, not empty, stays exported while `parts` lives, and is read-only for everybody
-            // who could write to it.
-            slices.push(unsafe { std::slice::from_raw_parts(part.buf_ptr().cast(), part.len_bytes()) });
-        }
-    }
+    let unfit = || PyValueError::new_err("compress takes bytes and other buffers that cannot change");
+    let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
     py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
+}
+
+#[pyfunction]
+fn merge_streams(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<Option<Chunk>> {
+    let unfit = || PyValueError::new_err("merge_streams takes bytes and other buffers that cannot change");
+    let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
+    Ok(py.detach(|| merge(&slices)).map(Chunk))
+}
+
+/// The bytes of a buffer that cannot change, in place.
+fn constant(buffer: &PyBuffer<u8>) -> Option<&[u8]> {
+    if !buffer.readonly() || !buffer.is_c_contiguous() {
+        return None;
+    }
+    if buffer.len_bytes() == 0 {
+        return Some(&[]);
+    }
+    // SAFETY: the buffer is contiguous, not empty, stays exported while `buffer` lives, and is read-only for everybody who
+    // could write to it.
+    Some(unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast(), buffer.len_bytes()) })
+}
+
+/// A payload and the items in it, as Python has them.
+type Counted<'py> = (Bound<'py, PyBytes>, u64);
+
+#[pyfunction]
+fn halve<'py>(
+    py: Python<'py>,
+    format: &str,
+    signal: &str,
+    payload: PyBuffer<u8>,
+) -> PyResult<Option<(Counted<'py>, Counted<'py>)>> {
+    let format = Format::parse(format, parse_signal(signal)?).ok_or_else(|| {
+        PyValueError::new_err("format must be 'otlp', or 'remote_write' for metrics, or 'loki' for logs")
+    })?;
+    // What could change is read once, while nobody else runs.
+    let payload = match constant(&payload) {
+        Some(bytes) => Cow::Borrowed(bytes),
+        None => Cow::Owned(payload.to_vec(py)?),
+    };
+    let halves = py.detach(|| split::halve(format, &payload));
+    let halves = halves.map_err(|error| PyValueError::new_err(format!("the payload cannot be read: {error}")))?;
+    let counted = |half: split::Half| (PyBytes::new(py, &half.payload), half.items);
+    Ok(halves.map(|(left, right)| (counted(left), counted(right))))
 }
 
 #[pyfunction]
@@ -307,5 +374,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Chunk>()?;
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
+    module.add_function(wrap_pyfunction!(halve, module)?)?;
+    module.add_function(wrap_pyfunction!(merge_streams, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)
 }

@@ -58,7 +58,7 @@ fn pass(tenant: &Tenant, keys: &PseudonymKeys, signal: Signal, request: &[u8], s
             }
         }
         destination => {
-            let route = tenant.routes(signal).iter().find(|route| *route.outlet.destination == *destination);
+            let route = tenant.routes(signal).iter().find(|route| *route.lane.destination == *destination);
             let encoder = &route.ok_or("there is no such stage, nor a destination of that name")?.encoder;
             let mut payload = Vec::new();
             pipeline::encode(encoder, signal, rules, id, None, request, &mut payload)

@@ -15,6 +15,7 @@ from gateway.types import (
     OTHER_TENANTS,
     Lane,
     LaneCounters,
+    QueueStats,
     Signal,
     TlsReloads,
 )
@@ -36,18 +37,6 @@ class DaemonState:
     token_verdicts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """The queue as the page shows it."""
-
-    size: int
-    max_bytes: int
-    commits: int
-    commit_seconds: float
-    commit_errors: int
-    full: bool
-
-
 class GatewayCollector(Collector):
     """Reads everything anew at each scrape."""
 
@@ -55,7 +44,7 @@ class GatewayCollector(Collector):
         self,
         snapshot: Callable[[], bytes],
         lanes: Callable[[], dict[Lane, LaneCounters]],
-        queue: Callable[[], QueueView],
+        queue: Callable[[], QueueStats],
         state: DaemonState,
         clock: Callable[[], float],
         tenant: str | None = None,
@@ -183,7 +172,7 @@ class GatewayCollector(Collector):
         }
         ours = {lane: counters for lane, counters in lanes.items() if lane.tenant in names}
         everything = sorted(engine.keys() | ours.keys())
-        nothing: dict[str, Any] = {"encoded": 0, "open": 0, "dropped": {}, "label_collisions": 0}
+        nothing: dict[str, Any] = {"encoded": 0, "open": 0, "dropped": {}, "label_collisions": 0, "limited": {}}
         rows = [(lane, engine.get(lane, nothing), ours.get(lane, LaneCounters())) for lane in everything]
 
         def labels(lane: Lane, *more: str) -> tuple[str, ...]:
@@ -203,6 +192,11 @@ class GatewayCollector(Collector):
             lambda entry, _: entry["encoded"],
         )
         yield counter("gateway_resumed_items", "Found in the queue at start-up", lambda _, mine: mine.resumed)
+        yield counter(
+            "gateway_maybe_duplicated_items",
+            "Of those, what was under way when the former run ended",
+            lambda _, mine: mine.maybe_delivered,
+        )
         yield counter("gateway_delivered_items", "Taken by the destination", lambda _, mine: mine.delivered)
         yield counter(
             "gateway_delivered_bytes",
@@ -214,6 +208,14 @@ class GatewayCollector(Collector):
             "gateway_label_collisions",
             "Labels that met another of the same name after translation",
             lambda entry, _: entry["label_collisions"],
+        )
+        limited = CounterMetricFamily(
+            "gateway_limited_values",
+            "Values that a limit of the destination's format cut, split or left out",
+            labels=(*per_lane, "limit"),
+        )
+        yield _summed(
+            limited, ((labels(lane, limit), n) for lane, entry, _ in rows for limit, n in entry["limited"].items())
         )
         dropped = CounterMetricFamily(
             "gateway_dropped_items", "Given up after they were accepted, and why", labels=(*per_lane, "reason")
@@ -347,6 +349,8 @@ class GatewayCollector(Collector):
             ("gateway_inflight_limit_bytes", "Bound of gateway_inflight_bytes", snapshot["max_inflight_bytes"]),
             ("gateway_queue_capacity_bytes", "Bound of the queue", queue.max_bytes),
             ("gateway_queue_full", "Whether requests are refused because the queue has no room", queue.full),
+            ("gateway_queue_full_tenants", "Tenants that are refused: they have their share", queue.tenants_full),
+            ("gateway_queue_resident_bytes", "What is queued and in memory", queue.resident_bytes),
             ("gateway_policy_generation", "Grows by one with each reload", snapshot["generation"]),
             ("gateway_config_last_reload_successful", "Whether the last reload worked", state.reload_successful),
             (
@@ -364,6 +368,18 @@ class GatewayCollector(Collector):
             ("gateway_queue_commit_errors", "Commits that failed", queue.commit_errors),
             ("gateway_admin_denied", "Refused requests on the admin port", state.admin_denied),
         )
+        closed = CounterMetricFamily(
+            "gateway_closed_connections", "Connections that the gateway closed, and why", labels=("protocol", "reason")
+        )
+        for protocol, reason, count in snapshot["closed_connections"]:
+            closed.add_metric((protocol, reason), count)
+        yield closed
+        abandoned = CounterMetricFamily(
+            "gateway_abandoned_requests", "Requests whose client did not wait for the answer", labels=("protocol",)
+        )
+        for protocol, count in snapshot["abandoned_requests"].items():
+            abandoned.add_metric((protocol,), count)
+        yield abandoned
         for name, help_text, value in counters:
             yield CounterMetricFamily(name, help_text, value=value)
         build = GaugeMetricFamily("gateway_build_info", "Always 1", labels=("version",))

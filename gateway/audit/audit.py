@@ -15,7 +15,7 @@ from gateway.audit.writer import AuditStats, Writer
 from gateway.config.models import Audit as AuditConfig
 from gateway.config.models import Config
 from gateway.config.signing_key import read_signing_key
-from gateway.types import Signal
+from gateway.types import Lane, Signal
 
 __all__ = ["Audit", "AuditError"]
 
@@ -161,6 +161,11 @@ class Audit:
         if self._claims.passes((tenant, signal, action)):
             details = {"signal": signal.value, "action": action, "not_shown": self._claims.take_held_back()}
             self._record(EventType.TENANT_CLAIMS, f"tenant {tenant}", details, tenant)
+
+    def items_dropped(self, lane: Lane, reason: str, items: int) -> None:
+        """Items that were answered OK and will not arrive: a backend refused them, or they grew too old."""
+        details = {"destination": lane.destination, "signal": lane.signal.value, "reason": reason, "items": items}
+        self._record(EventType.ITEMS_DROPPED, "gateway", details, lane.tenant)
 
     def _record(self, kind: EventType, actor: str, details: Mapping[str, object], tenant: str | None = None) -> None:
         if self._writer is not None:

@@ -25,6 +25,7 @@ class EventType(StrEnum):
     KEY_FIRST_USED = "key_first_used"
     QUOTA_VERDICT = "quota_verdict"
     TENANT_CLAIMS = "tenant_claims"
+    ITEMS_DROPPED = "items_dropped"
     PSEUDONYM_KEY = "pseudonym_key"
     # What the trail says of itself.
     ANCHOR = "anchor"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from gateway.audit.audit import Audit
-from gateway.types import Signal
+from gateway.types import Lane, LaneCounters, Signal
 
 # A tenant at its limit is over and within it many times a second; it is within again after this long without a refusal.
 _QUIET_S = 60.0
@@ -37,6 +37,7 @@ class Watch:
         self._audit = audit
         self._clock = clock
         self._counts: dict[tuple[str, str, str], int] = {}
+        self._dropped: dict[tuple[Lane, str], int] = {}
         self._over_since: dict[tuple[str, Signal, str], float] = {}
 
     def look(self, snapshot: Mapping[str, Any], claims: Callable[[str], Literal["overwrite", "refuse"]]) -> None:
@@ -72,6 +73,15 @@ class Watch:
             if now - since >= _QUIET_S:
                 del self._over_since[tenant, signal, limit]
                 self._audit.quota_verdict(tenant, signal, limit, "within")
+
+    def look_at_delivery(self, lanes: Mapping[Lane, LaneCounters]) -> None:
+        """What was dropped since the last look, one event a lane and reason."""
+        for lane, counters in lanes.items():
+            for reason, items in counters.dropped.items():
+                before = self._dropped.get((lane, reason), 0)
+                if items > before:
+                    self._dropped[lane, reason] = items
+                    self._audit.items_dropped(lane, reason, items - before)
 
     def _over(self, tenant: str, signal: Signal, limit: str, now: float, labels: Sequence[str] = ()) -> None:
         self._over_since[tenant, signal, limit] = now

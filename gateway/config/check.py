@@ -1,6 +1,5 @@
 """What a model alone cannot see: keys that refer to each other, files, folders, regexes. All of it at once."""
 
-import ipaddress
 import os
 import re
 import ssl
@@ -8,24 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gateway.config.destinations import FileDestination, LokiDestination, RemoteWriteDestination
+from gateway.config.destinations_check import destination_problems
 from gateway.config.document import KeyPath
 from gateway.config.encryption import read_wrapping_key
 from gateway.config.loader import Loaded, load
 from gateway.config.masking_check import check_masking
-from gateway.config.models import (
-    Config,
-    FileDestination,
-    LokiDestination,
-    Relabel,
-    RelabelRule,
-    RemoteWriteDestination,
-    TenantSettings,
-)
-from gateway.config.problems import ConfigError, Problem
+from gateway.config.models import Config, Relabel, RelabelRule, TenantSettings
+from gateway.config.names import is_loopback
+from gateway.config.problems import ConfigError, Problem, everybody_may_read
 from gateway.config.pseudonyms import parse_key
 from gateway.config.quotas import BURSTS, ONLY_FOR, Quotas
 from gateway.config.signing_key import read_signing_key
-from gateway.config.tls import ClientTls, ServerTls
+from gateway.config.tls_check import ca_problems, crl_problems, pair_problems, server_tls_problems
 from gateway.types import Signal
 
 Compile = Callable[[Config], None]
@@ -56,7 +50,7 @@ def check(loaded: Loaded) -> Iterator[Problem]:
     yield from _audit(loaded)
     yield from _vault(loaded)
     yield from _pseudonym_keys(loaded)
-    yield from _destinations(loaded)
+    yield from destination_problems(loaded)
     config = loaded.config
     yield from _settings(loaded, ("defaults",), config.defaults)
     for tenant_id, tenant in config.tenants.items():
@@ -77,14 +71,14 @@ def _listeners(loaded: Loaded) -> Iterator[Problem]:
             yield loaded.problem(path, f"{taken[address]} listens on {address} already")
         taken.setdefault(address, ".".join(path))
     if config.listen.tls is not None:
-        yield from _server_tls(loaded, ("listen", "tls"), config.listen.tls)
-        yield from _crl(loaded, ("listen", "tls", "crl_file"), config.listen.tls.crl_file)
+        yield from server_tls_problems(loaded, ("listen", "tls"), config.listen.tls)
+        yield from crl_problems(loaded, ("listen", "tls", "crl_file"), config.listen.tls.crl_file)
 
 
 def _admin(loaded: Loaded) -> Iterator[Problem]:
     admin = loaded.config.admin
     if admin.tls is not None:
-        yield from _server_tls(loaded, ("admin", "tls"), admin.tls)
+        yield from server_tls_problems(loaded, ("admin", "tls"), admin.tls)
     if not admin.open_to_somebody:
         named = bool(admin.tokens or admin.basic)
         reason = "its credential is empty" if named else "no credential is configured"
@@ -98,57 +92,14 @@ def _admin(loaded: Loaded) -> Iterator[Problem]:
             yield loaded.problem(path, f"there is no tenant {tenant}; this credential sees nothing", warning=True)
 
 
-def _server_tls(loaded: Loaded, path: KeyPath, tls: ServerTls) -> Iterator[Problem]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    yield from _pair(loaded, path, context, tls.cert_file, tls.key_file)
-    yield from _ca(loaded, (*path, "client_ca_file"), context, tls.client_ca_file)
-
-
-def _client_tls(loaded: Loaded, path: KeyPath, tls: ClientTls) -> Iterator[Problem]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.cert_file is not None and tls.key_file is not None:
-        yield from _pair(loaded, path, context, tls.cert_file, tls.key_file)
-    yield from _ca(loaded, (*path, "ca_file"), context, tls.ca_file)
-
-
-def _pair(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, cert: Path, key: Path) -> Iterator[Problem]:
-    for name, file in (("cert_file", cert), ("key_file", key)):
-        try:
-            file.read_bytes()
-        except OSError as error:
-            yield loaded.problem((*path, name), f"cannot read {file}: {error.strerror}")
-            return
-    try:
-        context.load_cert_chain(cert, key, password=lambda: b"")
-    except (ssl.SSLError, OSError, ValueError):
-        yield loaded.problem((*path, "cert_file"), f"{cert} and {key} are not a certificate and its unencrypted key")
-
-
-def _ca(loaded: Loaded, path: KeyPath, context: ssl.SSLContext, file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        return
-    try:
-        context.load_verify_locations(file)
-    except ssl.SSLError:
-        yield loaded.problem(path, f"{file} holds no CA certificate in PEM form")
-    except OSError as error:
-        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
-
-
-def _crl(loaded: Loaded, path: KeyPath, file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        return
-    try:
-        if b"-----BEGIN X509 CRL-----" not in file.read_bytes():
-            yield loaded.problem(path, f"{file} holds no CRL in PEM form")
-    except OSError as error:
-        yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
-
-
 def _identity(loaded: Loaded) -> Iterator[Problem]:
     listen = loaded.config.listen
     tls = listen.tls
-    open_ports = [key for key, address in (("grpc", listen.grpc), ("http", listen.http)) if not _on_loopback(address)]
+    open_ports = [
+        key
+        for key, address in (("grpc", listen.grpc), ("http", listen.http))
+        if not is_loopback(address.rpartition(":")[0])
+    ]
     for index, provider in enumerate(loaded.config.identity):
         if provider.mtls is not None and (tls is None or tls.client_ca_file is None):
             yield loaded.problem(
@@ -176,15 +127,9 @@ def _oidc(loaded: Loaded) -> Iterator[Problem]:
             # A token's `iss` chooses who verifies it: a second provider of one issuer would never be asked.
             yield loaded.problem((*path, "issuer"), "this issuer stands here already; one provider takes its tokens")
         issuers.add(provider.oidc.issuer)
-        yield from _ca(loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file)
-
-
-def _on_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        yield from ca_problems(
+            loaded, (*path, "ca_file"), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), provider.oidc.ca_file
+        )
 
 
 def _folders(loaded: Loaded) -> Iterator[Problem]:
@@ -217,7 +162,7 @@ def _queue_encryption(loaded: Loaded) -> Iterator[Problem]:
     for where, file in files:
         try:
             read_wrapping_key(file)
-            others = _everybody_may_read(file)
+            others = everybody_may_read(file)
         except (OSError, ValueError) as error:
             yield loaded.problem(where, str(error))
             continue
@@ -234,7 +179,7 @@ def _audit(loaded: Loaded) -> Iterator[Problem]:
         yield loaded.problem(("audit", "dir"), f"cannot write to {audit.dir}: {reason}")
     try:
         read_signing_key(audit.key_file)
-        others = _everybody_may_read(audit.key_file)
+        others = everybody_may_read(audit.key_file)
     except (OSError, ValueError) as error:
         yield loaded.problem(("audit", "key_file"), str(error))
         return
@@ -248,13 +193,13 @@ def _vault(loaded: Loaded) -> Iterator[Problem]:
     if vault is None:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    yield from _ca(loaded, ("vault", "ca_file"), context, vault.ca_file)
+    yield from ca_problems(loaded, ("vault", "ca_file"), context, vault.ca_file)
     if vault.cert_file is not None and vault.key_file is not None:
-        yield from _pair(loaded, ("vault",), context, vault.cert_file, vault.key_file)
+        yield from pair_problems(loaded, ("vault",), context, vault.cert_file, vault.key_file)
     parts = urlsplit(vault.address)
     if parts.path.strip("/") or parts.query or parts.fragment:
         yield loaded.problem(("vault", "address"), f"leave out the path: write {parts.scheme}://{parts.netloc}")
-    if parts.scheme == "http" and not _on_loopback(f"{parts.hostname}:0"):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         message = "token and keys travel without TLS; whoever is on the way has them; use https"
         yield loaded.problem(("vault", "address"), message, warning=True)
     role, pod = vault.auth.app_role, vault.auth.kubernetes
@@ -294,7 +239,7 @@ def _pseudonym_keys(loaded: Loaded) -> Iterator[Problem]:
 def _pseudonym_key_file(loaded: Loaded, path: KeyPath, file: Path) -> Iterator[Problem]:
     try:
         parse_key(file.read_bytes())
-        others = _everybody_may_read(file)
+        others = everybody_may_read(file)
     except OSError as error:
         yield loaded.problem(path, f"cannot read {file}: {error.strerror}")
     except ValueError as error:
@@ -305,11 +250,6 @@ def _pseudonym_key_file(loaded: Loaded, path: KeyPath, file: Path) -> Iterator[P
             yield loaded.problem(path, message, warning=True)
 
 
-def _everybody_may_read(file: Path) -> bool:
-    """Read or write it."""
-    return bool(file.stat().st_mode & 0o007)
-
-
 def _unwritable(folder: Path) -> str | None:
     """Why `folder` cannot be written to; it, or the nearest parent that exists, is looked at."""
     while not folder.exists() and folder.parent != folder:
@@ -317,15 +257,6 @@ def _unwritable(folder: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is not a folder"
     return None if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
-
-
-def _destinations(loaded: Loaded) -> Iterator[Problem]:
-    for name, destination in loaded.config.destinations.items():
-        if not isinstance(destination, FileDestination):
-            yield from _client_tls(loaded, ("destinations", name, "tls"), destination.tls)
-            if destination.tls.insecure_skip_verify:
-                path = ("destinations", name, "tls", "insecure_skip_verify")
-                yield loaded.problem(path, "whoever answers is believed; name tls.ca_file instead", warning=True)
 
 
 def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:

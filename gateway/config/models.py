@@ -4,24 +4,26 @@ Keys are promises (see CHANGELOG.md). Unknown keys are refused. Secrets are `Sec
 """
 
 import os
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.base import Model
+from gateway.config.destinations import Destination
+from gateway.config.destinations import FileDestination as FileDestination
+from gateway.config.destinations import NetworkDestination as NetworkDestination
+from gateway.config.destinations import Retry as Retry
 from gateway.config.encryption import QueueEncryption
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask
-from gateway.config.names import Address, TenantId, Url
+from gateway.config.names import Address, TenantId
 from gateway.config.pseudonyms import PseudonymKeySource, VaultConfig
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.config.quotas import Quotas
-from gateway.config.tls import ClientTls, ListenTls, ServerTls
+from gateway.config.tls import ListenTls, ServerTls
 from gateway.types import Signal
 
 
@@ -40,6 +42,15 @@ class Listen(Model):
     """What all requests under way may hold together; over it, clients are told to retry."""
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     """Connections over it are closed at once."""
+    header_timeout: Annotated[Seconds, Field(ge=0.1, le=300)] = 10.0
+    """For a TLS handshake, and for the head of a request over HTTP/1.1."""
+    body_timeout: Annotated[Seconds, Field(ge=0.1, le=3600)] = 60.0
+    """For a request's body, from its head on."""
+    idle_timeout: Annotated[Seconds, Field(ge=1, le=86400)] = 300.0
+    """A connection without a request for so long is closed."""
+    keepalive_interval: Annotated[Seconds, Field(ge=1, le=3600)] = 60.0
+    """How often a quiet client is asked whether it is still there; one that is not is closed after about half as long
+    again."""
     threads: Annotated[int, Field(ge=1, le=256)] = Field(default_factory=lambda: min(os.cpu_count() or 1, 4))
     """Threads of the data path; at most four by default."""
 
@@ -87,182 +98,18 @@ class Admin(Model):
         return tokens or users or (self.tls is not None and self.tls.client_ca_file is not None)
 
 
-def _username(value: str) -> str:
-    if ":" in value:
-        raise ValueError("a user name of basic authentication holds no colon")
-    return value
-
-
-def _header_value(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not (text.isascii() and text.isprintable()):
-        raise ValueError("a header's value is one line of printable ASCII")
-    return value
-
-
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
-
-
-class BasicAuth(Model):
-    """Credentials of HTTP basic authentication."""
-
-    username: Annotated[str, AfterValidator(_username)]
-    password: SecretStr
-
-
-class Retry(Model):
-    """Exponential backoff with full jitter, on answers that allow it."""
-
-    initial: Annotated[Seconds, Field(gt=0)] = 0.5
-    max: Annotated[Seconds, Field(gt=0)] = 30.0
-    max_age: Annotated[Seconds, Field(gt=0)] | None = None
-    """Items older than this are dropped, with reason `too_old`; by default they wait for ever."""
-
-
-# What a sender, or the protocol under it, says about its own requests.
-_OWN_HEADERS = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding",
-        "upgrade", "user-agent", "x-prometheus-remote-write-version",
-    }
-)  # fmt: skip
-
-
-class NetworkDestination(Model):
-    """What all destinations over HTTP and gRPC have."""
-
-    tenant_header: HeaderName | None = None
-    """Header that names the tenant to the backend, such as X-Scope-OrgID."""
-    headers: Mapping[HeaderName, HeaderValue] = Field(default_factory=dict)
-    """Sent with every request."""
-    timeout: Annotated[Seconds, Field(gt=0)] = 10.0
-    tls: ClientTls = ClientTls()
-    basic_auth: BasicAuth | None = None
-    bearer_token: HeaderValue | None = None
-    retry: Retry = Retry()
-    max_request_bytes: Annotated[ByteSize, Field(ge=1024)] = 4 << 20
-    """Queued batches are joined into requests up to this size, before compression."""
-
-    @model_validator(mode="after")
-    def _one_credential(self) -> Self:
-        if self.basic_auth is not None and self.bearer_token is not None:
-            raise ValueError("name basic_auth or bearer_token, not both")
-        return self
-
-    @model_validator(mode="after")
-    def _headers_once(self) -> Self:
-        """Of two headers of one name, whose case may differ, a backend takes one or the other."""
-        names = [name.lower() for name in self.headers]
-        if len(set(names)) < len(names):
-            raise ValueError("headers has a name twice; their case makes no difference")
-        if self.tenant_header is not None and self.tenant_header.lower() in names:
-            raise ValueError(f"headers has {self.tenant_header}, which tenant_header fills; name it once")
-        if "authorization" in names and (self.basic_auth is not None or self.bearer_token is not None):
-            raise ValueError("headers has authorization beside basic_auth or bearer_token; name one of them")
-        for name in (*names, (self.tenant_header or "").lower()):
-            if name in _OWN_HEADERS or name.startswith("grpc-") or name.endswith("-bin"):
-                raise ValueError(f"the gateway sets the header {name} itself")
-        return self
-
-
-class RemoteWriteDestination(NetworkDestination):
-    """Prometheus and all that take its remote write; metrics."""
-
-    type: Literal["remote_write"]
-    url: Url
-    version: Literal["auto", "1"] = "auto"
-    """Of the protocol; `auto` speaks 1.0, which every receiver understands."""
-    promote_resource_attributes: tuple[str, ...] = ()
-    """Resource attributes that become labels of every series, besides job, instance and tenant."""
-
-
-class StreamLabel(Model):
-    """A Loki stream label and the resource attribute that it is taken from."""
-
-    label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
-    attribute: str
-
-
-STREAM_LABEL_ALIASES = {
-    "service": "service.name",
-    "namespace": "service.namespace",
-    "instance": "service.instance.id",
-    "region": "cloud.region",
-    "environment": "deployment.environment.name",
-}
-
-
-def _stream_label(value: Any) -> Any:
-    if isinstance(value, str):
-        return {"label": re.sub(r"[^a-zA-Z0-9_]", "_", value), "attribute": STREAM_LABEL_ALIASES.get(value, value)}
-    return value
-
-
-class LokiDestination(NetworkDestination):
-    """Loki and all that take its push API; logs."""
-
-    type: Literal["loki"]
-    url: Url
-    stream_labels: tuple[Annotated[StreamLabel, BeforeValidator(_stream_label)], ...] = Field(
-        default=tuple(StreamLabel(**_stream_label(name)) for name in ("tenant", "service", "region", "instance")),
-        min_length=1,
-        max_length=15,
-    )
-    """Few and stable. A name (tenant, service, namespace, instance, region, environment, or a resource attribute), or
-    {label: NAME, attribute: KEY}. Everything else becomes structured metadata."""
-
-
-class OtlpDestination(NetworkDestination):
-    """Jaeger, and all that take OTLP; every signal."""
-
-    type: Literal["otlp"]
-    endpoint: Url
-    """Of HTTP without the /v1/… path."""
-    protocol: Literal["grpc", "http"] = "grpc"
-    compression: Literal["none", "gzip", "zstd"] = "none"
-
-    @model_validator(mode="after")
-    def _grpc_can(self) -> Self:
-        parts = urlsplit(self.endpoint)
-        if parts.query or parts.fragment:
-            raise ValueError("an OTLP endpoint has no ? and no #")
-        if self.protocol == "grpc" and parts.path.strip("/"):
-            raise ValueError(f"gRPC has no path: write {parts.scheme}://{parts.netloc}, or use protocol: http")
-        if self.protocol == "grpc" and self.compression == "zstd":
-            raise ValueError("over gRPC, compression is none or gzip")
-        if self.protocol == "grpc" and self.tls.insecure_skip_verify:
-            raise ValueError("gRPC verifies every certificate; name tls.ca_file, or use protocol: http")
-        return self
-
-
-class FileDestination(Model):
-    """OTLP JSON lines on disk; every signal."""
-
-    type: Literal["file"]
-    path: Path
-    """`{tenant}` and `{signal}` in it are filled in."""
-    max_bytes: Annotated[ByteSize, Field(ge=4096)] = 100 << 20
-    """A larger file is rotated: path.1 is the newest old one."""
-    max_files: Annotated[int, Field(ge=1, le=1000)] = 5
-    """How many rotated files are kept."""
-
-
-Destination = Annotated[
-    RemoteWriteDestination | LokiDestination | OtlpDestination | FileDestination, Field(discriminator="type")
-]
-
-
 class Queue(Model):
     """The durable queue between the gateway and its destinations."""
 
     dir: Path = Path("data/queue")
     max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 4 << 30
     """When it is full, clients are told to retry."""
+    tenant_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] | None = None
+    """What one tenant may have of it. By default four times what is free, so that there is always room for another."""
     ack: Literal["durable", "memory"] = "durable"
     """When a request is answered OK: after its batch is on disk, or when it is in memory."""
     memory_max_bytes: Annotated[ByteSize, Field(ge=1 << 20)] = 64 << 20
-    """With `ack: memory`, what is held in memory before batches go to disk."""
+    """What is kept in memory: with `ack: memory` before it goes to disk, with `durable` so that it need not be read."""
     encryption: QueueEncryption | None = None
     """Of what lies on disk. Without this section, records are in the clear."""
 
@@ -397,6 +244,9 @@ class Config(Model):
     tenants: Mapping[TenantId, Tenant] = Field(min_length=1)
     drain_timeout: Annotated[Seconds, Field(gt=0)] = 20.0
     """How long a stop may take."""
+    drain_delay: Annotated[Seconds, Field(ge=0, le=3600)] = 0.0
+    """How long load balancers are told of a stop, by /-/ready and health checks, before connections are refused.
+    `drain_timeout` comes after it."""
     audit: Audit | None = None
     usage: Usage | None = None
     vault: VaultConfig | None = None

@@ -1,5 +1,6 @@
 """Text of the configuration that has a form: names of tenants, addresses, URLs."""
 
+import ipaddress
 import re
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -18,6 +19,14 @@ def _tenant_id(value: str) -> str:
     if not is_tenant_id(value):
         raise ValueError("a tenant's name is 1 to 150 of the characters A-Z a-z 0-9 ! _ . * ' ( ) -")
     return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to `host` stays on this machine. IPv6 may stand in brackets."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _address(value: str) -> str:

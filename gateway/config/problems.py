@@ -52,3 +52,8 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+def everybody_may_read(file: Path) -> bool:
+    """Read or write it. Raises OSError."""
+    return bool(file.stat().st_mode & 0o007)

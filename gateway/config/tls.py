@@ -40,13 +40,15 @@ class ListenTls(ServerTls):
 
 
 class ClientTls(Model):
-    """TLS towards a destination."""
+    """TLS towards a destination, 1.2 or later. The files are read again when they change."""
 
     ca_file: Path | None = None
     """CA that signed the destination's certificate; the system's by default."""
     cert_file: Path | None = None
     """Client certificate, PEM; goes with key_file."""
     key_file: Path | None = None
+    server_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]+$")] | None = None
+    """The name that the destination's certificate must bear; that of the URL by default."""
     insecure_skip_verify: bool = False
     """Believe any certificate. For trying out only."""
 

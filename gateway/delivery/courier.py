@@ -1,178 +1,254 @@
 """Carries one shard's records to its destination: in order, one request at a time, again until it is settled."""
 
 import asyncio
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from functools import partial
 
 import structlog
 
-from gateway.config.models import FileDestination, NetworkDestination
-from gateway.config.models import Retry as RetryConfig
-from gateway.delivery.destinations import Sender
+from gateway.delivery.dead_letter import Letter
+from gateway.delivery.keeper import Keeper
 from gateway.delivery.line import CorruptHead, Line
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
-from gateway.delivery.queue import DurableQueue, Stored
+from gateway.delivery.outlet import Outlet
+from gateway.delivery.piece import Piece, Tally
+from gateway.delivery.queue import DurableQueue, QueueReadError, QueueWriteError, Stored
+from gateway.delivery.workbench import Workbench
 from gateway.types import DELIVERY_DURATION_BOUNDS_S
 
 log = structlog.get_logger(__name__)
 
-# Requests under way to one destination, of all its lanes: a destination that hangs holds no more than these.
-MAX_REQUESTS_PER_DESTINATION = 32
-# A backend may ask for a pause, not for ever: one absurd answer must not stall a lane for longer than this.
-LONGEST_PAUSE_S = 300.0
-# What is written to a file at once.
-_FILE_REQUEST_BYTES = 4 << 20
-
-
-@dataclass(slots=True)
-class Outlet:
-    """A destination with what its senders share."""
-
-    name: str
-    sender: Sender
-    retry: RetryConfig
-    max_request_bytes: int
-    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_REQUESTS_PER_DESTINATION))
-
-    @classmethod
-    def of(cls, name: str, sender: Sender, config: NetworkDestination | FileDestination) -> "Outlet":
-        if isinstance(config, FileDestination):
-            return cls(name, sender, RetryConfig(), _FILE_REQUEST_BYTES)
-        return cls(name, sender, config.retry, config.max_request_bytes)
+# How many refusals are spent on one request to find what is at fault: each halving of a thousand items costs ten.
+MAX_REFUSALS = 128
+# A request that was too large is not tried at that size again; at this one it always is.
+_SMALLEST_REQUEST_BYTES = 16 << 10
+# Shards of one destination whose refused request waits in pieces, in memory, while the backend does not answer.
+_MAX_TAKING_APART = 8
+# How long a lane rests when what it must write does not go to disk.
+_DISK_RETRY_S = 1.0
 
 
 class Courier:
-    """Delivers one lane until it is empty."""
+    """Delivers one shard until its line is empty, or it is told to stop."""
 
-    def __init__(self, queue: DurableQueue, line: Line, outlet: Outlet) -> None:
-        self._queue = queue
-        self._line = line
-        self._outlet = outlet
-        self._attempt = 0
-        self._alone = 0
-        """How many of the next records go in a request of their own."""
-        self._failing: str | None = None
-        self.on_settled: Callable[[list[Stored], list[int]], None] = lambda _records, _deletes: None
-        """Called with what was delivered or dropped, and the sequences that may leave the disk."""
-        self.backing_off = False
+    def __init__(self, queue: DurableQueue, keeper: Keeper, workbench: Workbench, line: Line, outlet: Outlet) -> None:
+        self._queue, self._keeper, self._workbench = queue, keeper, workbench
+        self._line, self._outlet = line, outlet
+        self._lane = line.shard.lane
+        self._pace = outlet.pace(self._lane.tenant)
+        self._max_bytes = outlet.max_request_bytes
+        self._pieces: deque[Piece] = deque()
+        """What is left of a request that was refused, in order."""
+        self._refusals_left = 0
+        self._tally = Tally()
+        """Of the record whose fragments are being sent."""
+        self.sending = False
+        """A request is under way: whoever cancels now delivers it twice."""
+        self.stopping = False
+
+    @property
+    def tenant(self) -> str:
+        return self._lane.tenant
 
     async def run(self) -> None:
-        """Returns when the lane is empty."""
-        while not self._line.empty:
-            found = self._line.peek(self._queue, 0 if self._alone else self._outlet.max_request_bytes)
-            if isinstance(found, CorruptHead):
-                self._set_aside(found)
-                continue
-            if not found:
-                # The count and the disk disagree: nothing is left to send, so nothing is queued.
-                log.error("queue records are missing", tenant_id=self._line.shard.lane.tenant, **self._where())
-                self._forget_missing()
-                continue
-            if self._too_old(found[0]):
-                self._settle([found[0]], dropped="too_old")
-                continue
-            outcome = await self._send(found)
-            await self._act(found, outcome)
+        try:
+            while not self._line.empty and not self.stopping:
+                try:
+                    await self._once()
+                except QueueReadError as error:
+                    log.error("the queue cannot be read", error=str(error), **self._where())
+                    await asyncio.sleep(_DISK_RETRY_S)
+        finally:
+            self._outlet.taking_apart.discard(self)
 
-    async def _send(self, records: list[Stored]) -> Outcome:
-        async with self._outlet.slots:
-            started = time.monotonic()
-            outcome = await self._outlet.sender.send(
-                self._line.shard.lane, [part for stored in records for part in stored.record.parts]
-            )
+    async def _once(self) -> None:
+        """One request, from its turn to what became of it. Nothing of it stays in memory while the next one waits."""
+        async with self._pace.turn() as turn:
+            if self.stopping:
+                return
+            size = self._pieces[0].size if self._pieces else min(self._line.size, self._max_bytes)
+            async with self._outlet.slots.turn(self._lane.tenant, size, probe=turn.probe):
+                found = await self._next()
+                if isinstance(found, Piece) and not self._too_old(found):
+                    turn.outcome = await self._send(found)
+        match found, turn.outcome:
+            case CorruptHead(), _:
+                await self._set_aside(found)
+            case None, _:
+                self._count_missing()
+            case Piece(), None:
+                await self._drop(found, "too_old", "")
+            case Piece(), outcome:
+                await self._act(found, outcome)
+
+    # What to send.
+
+    async def _next(self) -> Piece | CorruptHead | None:
+        """The next request. None: the disk has no record, against expectation."""
+        if self._pieces:
+            return self._pieces.popleft()
+        found = await self._oldest()
+        if isinstance(found, CorruptHead):
+            return found
+        self._refusals_left = MAX_REFUSALS
+        if found and self._too_old(Piece(found)):
+            return Piece(found[:1])
+        return Piece(found) if found else None
+
+    async def _oldest(self) -> list[Stored] | CorruptHead:
+        if not self._line.cold:
+            return self._line.next_from_memory(self._max_bytes)
+        size = min(self._line.size, self._max_bytes)
+        return await self._workbench.run(
+            self._lane.tenant, size, self._line.next_from_disk, self._queue, self._max_bytes
+        )
+
+    def _too_old(self, piece: Piece) -> bool:
+        """By its first record."""
+        max_age = self._outlet.retry.max_age
+        return max_age is not None and time.time() - piece.records[0].record.opened_at > max_age
+
+    def _count_missing(self) -> None:
+        """The count and the disk disagree: nothing is left to send, so nothing is queued."""
+        log.error("queue records are missing", **self._where())
+        self._drop_uncarried("missing_record", self._line.lose_missing())
+
+    async def _set_aside(self, corrupt: CorruptHead) -> None:
+        """A corrupt record is kept where nothing reads it, counted, and the rest goes on."""
+        if corrupt.key_deleted:
+            self._drop_uncarried("key_deleted", self._line.lose_head(corrupt))
+            self._keeper.forget(self._line.shard, [corrupt.sequence])
+            return
+        try:
+            await self._keeper.in_thread(partial(self._queue.quarantine, self._line.shard, corrupt.sequence))
+        except QueueWriteError as error:
+            log.error("a corrupt record cannot be set aside", error=str(error), **self._where())
+            await asyncio.sleep(_DISK_RETRY_S)
+            return
+        self._drop_uncarried("corrupt_record", self._line.lose_head(corrupt))
+        log.error("a queue record is corrupt; it is set aside", **self._where())
+
+    async def _send(self, piece: Piece) -> Outcome:
+        started = time.monotonic()
+        self._queue.progress.under_way(self._line.shard, piece.records[-1].sequence + 1)
+        self.sending = True
+        try:
+            return await self._outlet.sender.send(self._lane, piece.parts)
+        finally:
+            self.sending = False
             self._observe(time.monotonic() - started)
-        return outcome
 
-    async def _act(self, records: list[Stored], outcome: Outcome) -> None:
+    # What became of it.
+
+    async def _act(self, piece: Piece, outcome: Outcome) -> None:
+        counters = self._line.counters
+        counters.up = not isinstance(outcome, Retry | Held)
+        self._note(outcome)
+        match outcome:
+            case Delivered(rejected, reason):
+                self._delivered(piece, rejected, reason)
+            case Retry() | Held():
+                counters.retries += 1
+                self._try_again(piece)
+            case TooLarge(reason):
+                self._max_bytes = max(_SMALLEST_REQUEST_BYTES, min(self._max_bytes, piece.size // 2))
+                await self._take_apart(piece, reason, outcome.detail)
+            case Refused(reason, divisible=True):
+                await self._take_apart(piece, reason, outcome.detail)
+            case Refused(reason):
+                await self._drop(piece, reason, outcome.detail)
+
+    def _try_again(self, piece: Piece) -> None:
+        """What is whole is read again. Only pieces of a refused request wait in memory, and only for a few shards."""
+        if self in self._outlet.taking_apart:
+            if len(self._outlet.taking_apart) <= _MAX_TAKING_APART:
+                self._pieces.appendleft(piece)
+                return
+            # All of it is sent again: what was delivered of it is delivered twice, and counted once.
+            self._pieces.clear()
+            self._tally = Tally()
+            self._outlet.taking_apart.discard(self)
+
+    async def _take_apart(self, piece: Piece, reason: str, detail: str) -> None:
+        """Halves, so that in the end only what is at fault is lost."""
+        halves = None
+        if self._refusals_left > 0:
+            self._refusals_left -= 1
+            try:
+                halves = await self._workbench.run(
+                    self._lane.tenant, piece.size, piece.halves, self._outlet.halve(self._lane.signal)
+                )
+            except ValueError as error:
+                log.warning("a refused request cannot be taken apart", error=str(error), **self._where())
+        if halves is None:
+            await self._drop(piece, reason, detail)
+        else:
+            self._outlet.taking_apart.add(self)
+            self._pieces.extendleft(reversed(halves))
+
+    def _delivered(self, piece: Piece, rejected: int, reason: str) -> None:
+        rejected = min(rejected, piece.items)
+        self._line.counters.delivered_bytes += piece.size
+        self._tally.delivered += piece.items - rejected
+        self._tally.drop(reason, rejected)
+        self._settle_if_whole(piece)
+
+    async def _drop(self, piece: Piece, reason: str, detail: str) -> None:
+        """Give up a piece: it goes to the dead letters, if there are any, and is counted."""
+        log.warning("items are dropped", items=piece.items, reason=reason, detail=detail, **self._where())
+        if self._outlet.dead_letters is not None:
+            letter = Letter(self._lane, self._outlet.format, reason, piece.items, time.time(), tuple(piece.parts))
+            while not await self._outlet.dead_letters.keep(letter):
+                await asyncio.sleep(_DISK_RETRY_S)
+        self._tally.drop(reason, piece.items)
+        self._settle_if_whole(piece)
+
+    def _settle_if_whole(self, piece: Piece) -> None:
+        """Records are counted, and leave the queue, when nothing of them is left to send."""
+        if not self._pieces:
+            self._outlet.taking_apart.discard(self)
+        if not piece.ends_record:
+            return
+        counters, tally = self._line.counters, self._tally
+        self._tally = Tally()
+        counters.delivered += tally.delivered
+        for reason, items in tally.dropped.items():
+            counters.dropped[reason] = counters.dropped.get(reason, 0) + items
+        self._keeper.forget(self._line.shard, self._line.settle(piece.records))
+        self._queue.progress.settled(self._line.shard, self._line.head_sequence)
+
+    def _drop_uncarried(self, reason: str, items: int) -> None:
+        """Items whose payload is lost."""
+        dropped = self._line.counters.dropped
+        dropped[reason] = dropped.get(reason, 0) + items
+
+    def _note(self, outcome: Outcome) -> None:
+        """One line when a lane starts to fail, fails otherwise, or recovers."""
         counters = self._line.counters
         match outcome:
-            case Delivered(rejected):
-                self._note(None)
-                counters.up = True
-                self._settle(records, rejected=rejected)
-            case Refused(reason) if len(records) > 1:
-                # Taken apart, so that only the record that is at fault is lost.
-                counters.up = True
-                self._alone = len(records)
-                self._note(reason)
-            case Refused(reason):
-                counters.up = True
-                self._note(reason)
-                self._settle(records, dropped=reason)
-            case TooLarge(reason):
-                await self._act(records, Refused(reason))
-            case Held(reason):
-                await self._act(records, Retry(reason))
-            case Retry(reason, after_s):
-                counters.up = False
-                counters.retries += 1
-                self._note(reason)
-                await self._back_off(after_s)
-
-    async def _back_off(self, after_s: float | None) -> None:
-        """Exponential with full jitter; not before the backend said, but for what is beyond the longest pause."""
-        retry = self._outlet.retry
-        ceiling = min(retry.max, retry.initial * 2 ** min(self._attempt, 30))
-        self._attempt += 1
-        self.backing_off = True
-        try:
-            pause_s = min(after_s or 0.0, LONGEST_PAUSE_S)
-            await asyncio.sleep(pause_s + random.uniform(0, ceiling))  # noqa: S311 - jitter, not a secret
-        finally:
-            self.backing_off = False
-
-    def _settle(self, records: list[Stored], *, dropped: str | None = None, rejected: int = 0) -> None:
-        items = sum(stored.record.items for stored in records)
-        counters = self._line.counters
-        if dropped is not None:
-            counters.dropped[dropped] = counters.dropped.get(dropped, 0) + items
-        else:
-            rejected = min(rejected, items)
-            counters.delivered += items - rejected
-            counters.delivered_bytes += sum(stored.record.size for stored in records)
-            if rejected:
-                counters.dropped["rejected_by_backend"] = counters.dropped.get("rejected_by_backend", 0) + rejected
-        self._attempt = 0
-        self._alone = max(0, self._alone - len(records))
-        self.on_settled(records, self._line.settle(records))
-
-    def _too_old(self, oldest: Stored) -> bool:
-        max_age = self._outlet.retry.max_age
-        return max_age is not None and time.time() - oldest.record.opened_at > max_age
-
-    def _set_aside(self, corrupt: CorruptHead) -> None:
-        """A corrupt record is kept where nothing reads it, counted, and the rest goes on."""
-        self._queue.quarantine(self._line.shard, corrupt.sequence)
-        line, counters = self._line, self._line.counters
-        line.on_disk -= 1
-        line.head_sequence = corrupt.sequence + 1
-        items = 1 if line.on_disk or line.in_memory else counters.queued
-        counters.queued -= items
-        counters.queued_bytes = max(0, counters.queued_bytes - corrupt.size)
-        counters.dropped["corrupt_record"] = counters.dropped.get("corrupt_record", 0) + items
-        log.error("a queue record is corrupt; it is set aside", tenant_id=line.shard.lane.tenant, **self._where())
-
-    def _forget_missing(self) -> None:
-        line, counters = self._line, self._line.counters
-        line.on_disk = 0
-        missing = counters.queued - sum(stored.record.items for stored in line.in_memory)
-        counters.queued -= missing
-        counters.dropped["missing_record"] = counters.dropped.get("missing_record", 0) + missing
-
-    def _note(self, reason: str | None) -> None:
-        """One line when a lane starts to fail, fails otherwise, or recovers."""
-        if reason == self._failing:
+            case Delivered():
+                reason, detail = None, ""
+            case Retry(reason) | Held(reason) | TooLarge(reason) | Refused(reason):
+                detail = outcome.detail
+        if reason == counters.failing:
             return
-        self._failing = reason
+        counters.failing = reason
         if reason is None:
-            log.info("delivery goes on", tenant_id=self._line.shard.lane.tenant, **self._where())
+            log.info("delivery goes on", **self._where())
+        elif isinstance(outcome, Held):
+            log.error(
+                "the backend refuses us; data waits until its credential, path or address is mended",
+                reason=reason,
+                detail=detail,
+                **self._where(),
+            )
         else:
-            log.warning("delivery fails", tenant_id=self._line.shard.lane.tenant, reason=reason, **self._where())
+            log.warning("delivery fails", reason=reason, detail=detail, **self._where())
 
     def _where(self) -> dict[str, str]:
-        return {"destination": self._line.shard.lane.destination, "signal": self._line.shard.lane.signal.value}
+        lane = self._lane
+        return {"tenant_id": lane.tenant, "destination": lane.destination, "signal": lane.signal.value}
 
     def _observe(self, seconds: float) -> None:
         counters = self._line.counters

@@ -5,7 +5,7 @@ from typing import Protocol, assert_never
 
 import aiohttp
 
-from gateway.config.models import (
+from gateway.config.destinations import (
     Destination,
     FileDestination,
     LokiDestination,
@@ -41,7 +41,7 @@ def open_sender(config: Destination, session: aiohttp.ClientSession) -> Sender:
             # grpcio takes 8 MiB, which a daemon without such a destination need not spend.
             from gateway.delivery.otlp_grpc import OtlpGrpc
 
-            return OtlpGrpc(config)
+            return OtlpGrpc(config, session)
         case OtlpDestination():
             return OtlpHttp(config, session)
         case FileDestination():

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway.config.models import FileDestination
+from gateway.config.destinations import FileDestination
 from gateway.delivery.outcome import Delivered, Outcome, Retry
 from gateway.delivery.record import Part
 from gateway.types import Lane
@@ -20,13 +20,17 @@ class File:
         self._writing = asyncio.Lock()
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
+        try:
+            await self.append(lane, b"".join(parts))
+        except OSError:
+            return Retry("write_error")
+        return Delivered()
+
+    async def append(self, lane: Lane, lines: bytes) -> None:
+        """Whole lines, which are on disk when this returns. Raises OSError: then none of them is there."""
         path = Path(str(self._config.path).replace("{tenant}", lane.tenant).replace("{signal}", lane.signal))
         async with self._writing:
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, self._append, path, b"".join(parts))
-            except OSError:
-                return Retry("write_error")
-        return Delivered()
+            await asyncio.get_running_loop().run_in_executor(None, self._append, path, lines)
 
     def _append(self, path: Path, lines: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

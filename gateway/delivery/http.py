@@ -1,47 +1,41 @@
 """Requests to HTTP backends: one way to send, one way to fail."""
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 
 from gateway._engine import compress
-from gateway.config.models import NetworkDestination
-from gateway.config.tls import ClientTls
+from gateway.config.destinations import NetworkDestination
+from gateway.delivery.answer import HttpAnswer
+from gateway.delivery.credentials import NoCredentialError, open_credential
+from gateway.delivery.detail import fit_for_log
+from gateway.delivery.exchange import exchange
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.tls import open_tls
 from gateway.types import Lane
 
 Codec = Literal["identity", "snappy", "gzip", "zstd"]
+Judge = Callable[[HttpAnswer], Outcome]
+"""What an answer means."""
 
 # Below it, compressing takes less time than handing the work to a thread.
 _COMPRESS_INLINE_BYTES = 64 << 10
-# What is read of an answer: enough for a status or a partial_success, whatever the backend sends.
-_MAX_ANSWER_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A backend's answer, its body cut to a bound."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class HttpSender:
     """Sends to one destination over the shared session."""
 
-    def __init__(self, session: aiohttp.ClientSession, config: NetworkDestination) -> None:
+    def __init__(self, session: aiohttp.ClientSession, config: NetworkDestination, url: str) -> None:
+        """Raises OSError or ValueError if files of TLS cannot be used."""
         self._session = session
         self._config = config
-        self._timeout = aiohttp.ClientTimeout(total=config.timeout)
-        self._ssl = client_ssl(config.tls)
-        self._headers = request_headers(config)
+        self._headers = configured_headers(config)
+        self._tls = open_tls(config.tls, url)
+        self._credential = open_credential(config, session)
 
     async def post(
         self,
@@ -50,8 +44,8 @@ class HttpSender:
         parts: Sequence[Part],
         *,
         codec: Codec,
-        headers: dict[str, str],
-        judge: Callable[[HttpAnswer], Outcome],
+        headers: Mapping[str, str],
+        judge: Judge,
     ) -> Outcome:
         """Join and compress `parts`, send them, and let `judge` say what the answer means. No answer: retry."""
         body = await pack(codec, parts)
@@ -59,55 +53,44 @@ class HttpSender:
         if self._config.tenant_header is not None:
             headers[self._config.tenant_header] = lane.tenant
         try:
-            async with self._session.post(
-                url,
-                data=_Parts(body),
-                headers=headers,
-                timeout=self._timeout,
-                ssl=self._ssl,
-                allow_redirects=False,
-            ) as response:
-                return judge(HttpAnswer(response.status, response.headers, await _beginning(response.content)))
-        except TimeoutError:
-            return Retry("timeout")
-        except aiohttp.ClientSSLError:
-            return Retry("tls_error")
-        except (aiohttp.ClientError, OSError):
-            return Retry("connection_error")
+            credential = await self._credential.headers(url, headers, body)
+            answer = await self._exchange(url, body, {**headers, **credential})
+            if isinstance(answer, HttpAnswer) and answer.status == 401 and await self._credential.renew(credential):
+                credential = await self._credential.headers(url, headers, body)
+                answer = await self._exchange(url, body, {**headers, **credential})
+        except NoCredentialError as error:
+            return error.outcome
+        outcome = answer if isinstance(answer, Retry) else judge(answer)
+        return without_secrets(outcome, {**self._headers, **credential})
+
+    async def _exchange(self, url: str, body: Sequence[Part], headers: Mapping[str, str]) -> HttpAnswer | Retry:
+        return await exchange(
+            self._session,
+            url,
+            body,
+            headers,
+            timeout_s=self._config.timeout,
+            tls=await self._tls.get(),
+            server_name=self._config.tls.server_name,
+        )
+
+    async def close(self) -> None:
+        """Connections are the session's."""
+        await self._credential.close()
 
 
-async def _beginning(content: aiohttp.StreamReader) -> bytes:
-    """The body up to the bound; one `read` returns no more than has arrived."""
-    body = b""
-    while len(body) < _MAX_ANSWER_BYTES and (piece := await content.read(_MAX_ANSWER_BYTES - len(body))):
-        body += piece
-    return body
+def configured_headers(config: NetworkDestination) -> dict[str, str]:
+    """What the configuration adds to every request, without the credential."""
+    return {name: value.get_secret_value() for name, value in config.headers.items()}
 
 
-class _Parts(aiohttp.Payload):
-    """A body handed to the transport part by part: it is in memory anyway, and copying it in pieces costs CPU."""
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        super().__init__(parts, content_type="application/x-protobuf")
-        self._size = sum(map(len, parts))
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(b"".join(self._value), encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        for part in self._value:
-            await writer.write(memoryview(part))
-
-
-def request_headers(config: NetworkDestination) -> dict[str, str]:
-    """What the configuration adds to every request: headers, then the credential."""
-    headers = {name: value.get_secret_value() for name, value in config.headers.items()}
-    if config.bearer_token is not None:
-        headers["Authorization"] = f"Bearer {config.bearer_token.get_secret_value()}"
-    if config.basic_auth is not None:
-        password = config.basic_auth.password.get_secret_value()
-        headers["Authorization"] = aiohttp.encode_basic_auth(config.basic_auth.username, password)
-    return headers
+def without_secrets(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
+    """What the backend said, fit for the log: it may echo the headers that were `sent`."""
+    if not outcome.detail:
+        return outcome
+    # Of a credential, also what follows its scheme.
+    values = {part for value in sent.values() for part in (value, value.partition(" ")[2]) if part}
+    return replace(outcome, detail=fit_for_log(outcome.detail, sorted(values, key=len, reverse=True)))
 
 
 async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
@@ -117,16 +100,3 @@ async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
     if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
         return [compress(codec, parts)]
     return [await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)]
-
-
-def client_ssl(tls: ClientTls) -> ssl.SSLContext | bool:
-    """True: verify with the system's CAs."""
-    if tls == ClientTls():
-        return True
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    if tls.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -1,12 +1,28 @@
-"""One shard's line: oldest records on disk, newer ones perhaps still in memory, always in order."""
+"""One shard's line: oldest records on disk only, newer ones also in memory, always in order."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gateway.delivery.queue import Backlog, DurableQueue, Stored
-from gateway.delivery.record import CorruptRecordError, Record
+from gateway.delivery.record import CorruptRecordError, KeyDeletedError, Record
 from gateway.types import LaneCounters, Shard
+
+
+@dataclass(slots=True)
+class Stock:
+    """What all lines hold together, in bytes of payload."""
+
+    size: int = 0
+    of_tenant: dict[str, int] = field(default_factory=dict)
+    resident: int = 0
+    """In memory."""
+    unsaved: int = 0
+    """In memory, and not on disk."""
+
+    def add(self, tenant: str, size: int) -> None:
+        self.size += size
+        self.of_tenant[tenant] = self.of_tenant.get(tenant, 0) + size
 
 
 @dataclass(slots=True)
@@ -15,32 +31,44 @@ class CorruptHead:
 
     sequence: int
     size: int
+    items: int | None
+    """None: its header cannot be read either."""
+    key_deleted: bool
+    """It is whole, but nobody has the key to it any more."""
 
 
 @dataclass(slots=True)
 class Line:
-    """Everything on disk is older than everything in memory; sequences never repeat."""
+    """What is on disk only is older than what is in memory, and what is on disk older than what is not.
+
+    Sequences never repeat. `counters` are the lane's, which its shards share, and `stock` is that of all lines.
+    """
 
     shard: Shard
     counters: LaneCounters
-    """Of the lane, which the shards share."""
-    on_disk: int = 0
-    """How many records are on disk."""
-    in_memory: deque[Stored] = field(default_factory=deque)
+    stock: Stock
+    cold: int = 0
+    """How many records are on disk only."""
+    recent: deque[Stored] = field(default_factory=deque)
+    """Records whose payload is in memory: the end of the line."""
+    saved_until: int = 0
+    """Recent records before this sequence are on disk as well."""
     head_sequence: int = 0
-    """No record on disk is older."""
+    """No record of the line is older."""
     next_sequence: int = 0
+    items: int = 0
+    size: int = 0
     oldest_at: float | None = None
     """About when the oldest record was opened, Unix seconds."""
 
     def resume(self, backlog: Backlog) -> None:
         """What a former run left on disk."""
-        self.on_disk = backlog.records
-        self.next_sequence = backlog.next_sequence
+        self.cold = backlog.records
+        self.next_sequence = self.saved_until = backlog.next_sequence
         self.counters.resumed += backlog.items
-        self.counters.queued += backlog.items
-        self.counters.queued_bytes += backlog.size
+        self.counters.maybe_delivered += backlog.maybe_delivered
         self.oldest_at = backlog.oldest_at
+        self._add(backlog.items, backlog.size)
 
     def assign(self, record: Record) -> Stored:
         """A place at the end of the line."""
@@ -48,63 +76,122 @@ class Line:
         self.next_sequence += 1
         return stored
 
-    def take(self, stored: Stored, *, on_disk: bool) -> None:
-        """A batch of the engine stands in line from now on."""
-        if on_disk:
-            self.on_disk += 1
+    def take_saved(self, stored: Stored, *, keep: bool) -> None:
+        """A batch of the engine, which is on disk, stands in line from now on; if `keep`, in memory as well."""
+        self.saved_until = stored.sequence + 1
+        self._take(stored)
+        if keep:
+            self.recent.append(stored)
+            self.stock.resident += stored.record.size
         else:
-            self.in_memory.append(stored)
-        counters = self.counters
-        counters.taken += stored.record.items
-        counters.queued += stored.record.items
-        counters.queued_bytes += stored.record.size
+            self.cool()
+            self.cold += 1
+
+    def take_unsaved(self, stored: Stored) -> None:
+        """A batch of the engine, which is in memory only, stands in line from now on."""
+        self._take(stored)
+        self.recent.append(stored)
+        self.stock.resident += stored.record.size
+        self.stock.unsaved += stored.record.size
+
+    def _take(self, stored: Stored) -> None:
+        self.counters.taken += stored.record.items
         if self.oldest_at is None:
             self.oldest_at = stored.record.opened_at
+        self._add(stored.record.items, stored.record.size)
+
+    def _add(self, items: int, size: int) -> None:
+        self.items += items
+        self.size += size
+        self.counters.queued += items
+        self.counters.queued_bytes += size
+        self.stock.add(self.shard.lane.tenant, size)
 
     @property
     def empty(self) -> bool:
-        return not self.on_disk and not self.in_memory
+        return not self.cold and not self.recent
 
-    def peek(self, queue: DurableQueue, max_bytes: int) -> list[Stored] | CorruptHead:
-        """The oldest records that fit into one request; at least one, if there is any."""
-        if not self.on_disk:
-            return list(_fitting(self.in_memory, max_bytes))
+    @property
+    def unsaved(self) -> list[Stored]:
+        """What is in memory only."""
+        return [stored for stored in self.recent if stored.sequence >= self.saved_until]
+
+    def cool(self) -> None:
+        """Forget the payloads that are on disk as well."""
+        while self.recent and self.recent[0].sequence < self.saved_until:
+            self.stock.resident -= self.recent.popleft().record.size
+            self.cold += 1
+
+    def saved(self, written: Sequence[Stored]) -> list[int]:
+        """These, all that were unsaved, are on disk now; the sequences of those that were settled meanwhile."""
+        gone = [stored for stored in written if stored.sequence < self.head_sequence]
+        self.stock.unsaved -= sum(stored.record.size for stored in written[len(gone) :])
+        self.saved_until = written[-1].sequence + 1
+        return [stored.sequence for stored in gone]
+
+    def next_from_memory(self, max_bytes: int) -> list[Stored]:
+        """If none is on disk only: the oldest records that fit into one request, at least one if there is any."""
+        return list(_fitting(self.recent, max_bytes))
+
+    def next_from_disk(self, queue: DurableQueue, max_bytes: int) -> list[Stored] | CorruptHead:
+        """The same, read from disk; none if there is no such record, against expectation. Raises QueueReadError."""
         records: list[Stored] = []
         for found in queue.read(self.shard, self.head_sequence, max_bytes):
             if isinstance(found, CorruptRecordError):
                 _, sequence, size = found.args
-                return records or CorruptHead(sequence, size)
+                return records or CorruptHead(sequence, size, found.items, isinstance(found, KeyDeletedError))
+            if found.sequence >= self.saved_until:
+                # Of a commit that failed, but reached the disk: it does not stand in line.
+                break
             records.append(found)
         return records
 
-    def moved_to_disk(self, spilled: Iterable[Stored]) -> list[int]:
-        """These were written; the sequences of those that were settled meanwhile, and are to be deleted again."""
-        settled = []
-        for stored in spilled:
-            if self.in_memory and self.in_memory[0].sequence == stored.sequence:
-                self.in_memory.popleft()
-                self.on_disk += 1
-            else:
-                settled.append(stored.sequence)
-        return settled
-
     def settle(self, records: Iterable[Stored]) -> list[int]:
-        """These are delivered or dropped; the sequences of those to delete from disk."""
+        """The oldest records are delivered or dropped; the sequences of those to delete from disk."""
         deleted = []
         for stored in records:
-            if self.in_memory and self.in_memory[0].sequence == stored.sequence:
-                self.in_memory.popleft()
+            size = stored.record.size
+            if self.cold:
+                self.cold -= 1
             else:
-                self.on_disk -= 1
+                self.recent.popleft()
+                self.stock.resident -= size
+            if stored.sequence < self.saved_until:
                 deleted.append(stored.sequence)
-                self.head_sequence = stored.sequence + 1
-            self.counters.queued -= stored.record.items
-            self.counters.queued_bytes -= stored.record.size
+            else:
+                self.stock.unsaved -= size
+            self.head_sequence = stored.sequence + 1
+            self._add(-stored.record.items, -size)
             self.oldest_at = None if self.empty else stored.record.opened_at
         return deleted
 
+    def lose_head(self, corrupt: CorruptHead) -> int:
+        """The oldest record is corrupt and was set aside; how many items it is counted as."""
+        self.cold -= 1
+        self.head_sequence = corrupt.sequence + 1
+        items = self.items if self.empty else min(1 if corrupt.items is None else corrupt.items, self.items)
+        self._add(-items, -min(corrupt.size, self.size))
+        return items
 
-def _fitting(records: Iterable[Stored], max_bytes: int) -> Iterable[Stored]:
+    def lose_unsaved(self) -> int:
+        """What is in memory only cannot be written; how many items it is."""
+        lost = self.unsaved
+        for stored in lost:
+            self.recent.pop()
+            self.stock.resident -= stored.record.size
+            self.stock.unsaved -= stored.record.size
+            self._add(-stored.record.items, -stored.record.size)
+        return sum(stored.record.items for stored in lost)
+
+    def lose_missing(self) -> int:
+        """The disk has none of the records that it should have; how many items they were."""
+        items = self.items - sum(stored.record.items for stored in self.recent)
+        self._add(-items, -(self.size - sum(stored.record.size for stored in self.recent)))
+        self.cold = 0
+        return items
+
+
+def _fitting(records: Iterable[Stored], max_bytes: int) -> Iterator[Stored]:
     total = 0
     for stored in records:
         total += stored.record.size

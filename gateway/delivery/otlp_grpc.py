@@ -1,18 +1,28 @@
 """OTLP over gRPC, bytes in and bytes out. Source: OTLP specification (OTLP/gRPC response, failures, throttling)."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import aiohttp
 import grpc
 import grpc.aio
+import structlog
 
-from gateway.config.models import OtlpDestination
-from gateway.delivery.http import request_headers
-from gateway.delivery.otlp_status import rejected_items, retry_delay_s
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.config.destinations import OtlpDestination
+from gateway.delivery.credentials import NoCredentialError, open_credential
+from gateway.delivery.detail import fit_for_log
+from gateway.delivery.http import configured_headers, without_secrets
+from gateway.delivery.otlp_status import delivered, retry_delay_s
+from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
+from gateway.delivery.size_limits import says_too_large
+from gateway.delivery.tls import client_context, tls_files, warn_of_files
+from gateway.delivery.watched import Watched
 from gateway.types import Lane, Signal
+
+log = structlog.get_logger(__name__)
 
 _METHODS = {
     Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -30,6 +40,15 @@ _RETRYABLE = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+# These speak of us, not of the data: a credential, or a service that is not there.
+_ABOUT_US = frozenset(
+    {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+)
+_UNAUTHENTICATED = Held("grpc_unauthenticated")
+# Over a size limit is RESOURCE_EXHAUSTED, but of tonic OUT_OF_RANGE, which would be retried for ever.
+_SIZE_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.OUT_OF_RANGE})
+# Our own side of gRPC says so of an answer that is over our limit.
+_OURS = "CLIENT: Received message"
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", 1 << 20),
@@ -43,48 +62,127 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """A channel, and what exports over it, by signal."""
+
+    connection: grpc.aio.Channel
+    exports: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]]
+
+
 class OtlpGrpc:
     """A receiver of OTLP/gRPC."""
 
-    def __init__(self, config: OtlpDestination) -> None:
-        url = urlsplit(config.endpoint)
-        target = url.netloc if url.port else f"{url.netloc}:{443 if url.scheme == 'https' else 80}"
-        if url.scheme == "https":
-            self._channel = grpc.aio.secure_channel(target, _credentials(config), options=_OPTIONS)
-        else:
-            self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
-            signal: self._channel.unary_unary(method) for signal, method in _METHODS.items()
-        }
-        self._timeout = config.timeout
+    def __init__(self, config: OtlpDestination, session: aiohttp.ClientSession) -> None:
+        """Raises OSError or ValueError if files of TLS cannot be used."""
+        self._config = config
+        self._headers = configured_headers(config)
+        self._credential = open_credential(config, session)
         self._compression = grpc.Compression.Gzip if config.compression == "gzip" else grpc.Compression.NoCompression
-        self._tenant_header = config.tenant_header.lower() if config.tenant_header else None
-        self._metadata = tuple((name.lower(), value) for name, value in request_headers(config).items())
+        self._tls = Watched(tls_files(config.tls), self._credentials, self._keep_old)
+        self._open_channel: tuple[grpc.ChannelCredentials | None, _Channel] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         body = b"".join(parts)
-        metadata = self._metadata
-        if self._tenant_header is not None:
-            metadata += ((self._tenant_header, lane.tenant),)
+        sent = {name.lower(): value for name, value in self._headers.items()}
+        if self._config.tenant_header is not None:
+            sent[self._config.tenant_header.lower()] = lane.tenant
         try:
-            response = await self._calls[lane.signal](
-                body, timeout=self._timeout, metadata=metadata, compression=self._compression
+            credential = await self._credential.headers(self._config.endpoint, sent, ())
+            outcome = await self._export(lane.signal, body, {**sent, **credential})
+            if outcome == _UNAUTHENTICATED and await self._credential.renew(credential):
+                credential = await self._credential.headers(self._config.endpoint, sent, ())
+                outcome = await self._export(lane.signal, body, {**sent, **credential})
+        except NoCredentialError as error:
+            return error.outcome
+        return without_secrets(outcome, {**self._headers, **credential})
+
+    async def _export(self, signal: Signal, body: bytes, headers: Mapping[str, str]) -> Outcome:
+        export = (await self._current()).exports[signal]
+        metadata = tuple((name.lower(), value) for name, value in headers.items())
+        try:
+            response = await export(
+                body, timeout=self._config.timeout, metadata=metadata, compression=self._compression
             )
         except grpc.aio.AioRpcError as error:
-            return judge(error.code(), _status_details(error))
-        return Delivered(rejected_items(response))
+            if self._compression is not grpc.Compression.NoCompression and _is_about_compression(error):
+                self._compression = grpc.Compression.NoCompression
+                detail = fit_for_log(error.details() or "", ())
+                log.warning(
+                    "a destination does not take gzip; it gets none", endpoint=self._config.endpoint, detail=detail
+                )
+                return await self._export(signal, body, headers)
+            return judge(error.code(), error.details() or "", _status_details(error))
+        return delivered(response)
+
+    async def _current(self) -> _Channel:
+        """The channel to send over: another one if certificates have changed, since a channel cannot change them."""
+        credentials = await self._tls.get()
+        if self._open_channel is None or self._open_channel[0] is not credentials:
+            old, self._open_channel = self._open_channel, (credentials, self._connect(credentials))
+            if old is not None:
+                # What is under way there may end.
+                task = asyncio.create_task(old[1].connection.close(self._config.timeout))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+        return self._open_channel[1]
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> _Channel:
+        url = urlsplit(self._config.endpoint)
+        target = url.netloc if url.port else f"{url.netloc}:{443 if url.scheme == 'https' else 80}"
+        if credentials is None:
+            channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
+        else:
+            name = self._config.tls.server_name
+            named = () if name is None else (("grpc.ssl_target_name_override", name),)
+            channel = grpc.aio.secure_channel(target, credentials, options=(*_OPTIONS, *named))
+        return _Channel(channel, {signal: channel.unary_unary(method) for signal, method in _METHODS.items()})
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        if not self._config.endpoint.startswith("https:"):
+            return None
+        tls = self._config.tls
+        # gRPC takes anything here and fails when it connects; this tells what is wrong with it.
+        client_context(tls)
+        authority, key, chain = (
+            file.read_bytes() if file is not None else None for file in (tls.ca_file, tls.key_file, tls.cert_file)
+        )
+        return grpc.ssl_channel_credentials(authority, key, chain)
+
+    def _keep_old(self, error: Exception) -> None:
+        warn_of_files(self._config.endpoint, error)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._credential.close()
+        if self._open_channel is not None:
+            await self._open_channel[1].connection.close()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
 
-def judge(code: grpc.StatusCode, status: bytes) -> Outcome:
+def judge(code: grpc.StatusCode, message: str, status: bytes) -> Outcome:
     """What a refusal means; `status` is the google.rpc.Status that came with it, or empty."""
     reason = f"grpc_{code.name.lower()}"
     delay_s = retry_delay_s(status)
-    if code in _RETRYABLE or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None):
-        return Retry(reason, delay_s)
-    return Refused(reason)
+    if code in _SIZE_CODES and delay_s is None and says_too_large(message):
+        if _OURS in message:
+            # The backend has dealt with the request: its answer is what is too large, and is thrown away.
+            return Refused("grpc_answer_too_large", divisible=False, detail=message)
+        return TooLarge(reason, message)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay_s is not None:
+        return Retry(reason, delay_s or None, throttled=True, detail=message)
+    if code in _RETRYABLE:
+        # A delay of zero asks for nothing: the specification has clients wait for one above zero only.
+        return Retry(reason, delay_s or None, detail=message)
+    if code in _ABOUT_US:
+        return Held(reason, message)
+    return Refused(reason, detail=message)
+
+
+def _is_about_compression(error: grpc.aio.AioRpcError) -> bool:
+    """The code is UNIMPLEMENTED, of grpc-java INTERNAL; that it is about compression is in the words of all of them."""
+    codes = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
+    return error.code() in codes and "compress" in (error.details() or "").lower()
 
 
 def _status_details(error: grpc.aio.AioRpcError) -> bytes:
@@ -92,10 +190,3 @@ def _status_details(error: grpc.aio.AioRpcError) -> bytes:
         if name == "grpc-status-details-bin" and isinstance(value, bytes):
             return value
     return b""
-
-
-def _credentials(config: OtlpDestination) -> grpc.ChannelCredentials:
-    def read(path: Path | None) -> bytes | None:
-        return path.read_bytes() if path is not None else None
-
-    return grpc.ssl_channel_credentials(read(config.tls.ca_file), read(config.tls.key_file), read(config.tls.cert_file))

@@ -4,7 +4,8 @@ import email.utils
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class Delivered:
 
     rejected: int = 0
     reason: str = "rejected_by_backend"
+    detail: str = field(default="", repr=False, compare=False)
+    """What the backend said, for the log: printable, short, without our secrets. Of every outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Retry:
     after_s: float | None = None
     throttled: bool = False
     """The backend lives, and wants less of this tenant (429)."""
+    detail: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class Held:
     """The backend refuses us, not the data: a credential that ended, a wrong path. It waits until that is mended."""
 
     reason: str
+    detail: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class TooLarge:
     """The request has too many bytes for the backend: the same in halves."""
 
     reason: str
+    detail: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,14 @@ class Refused:
     reason: str
     divisible: bool = True
     """A part may be taken all the same; if not, the whole is refused, or sending it again would duplicate."""
+    detail: str = field(default="", repr=False, compare=False)
 
 
 Outcome = Delivered | Retry | Held | TooLarge | Refused
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` of RFC 9110 §10.2.3, seconds or a date, as seconds from now."""
+    """`Retry-After` of RFC 9110 §10.2.3, seconds or a date, as seconds from now. None: none that can be read."""
     value = headers.get("Retry-After")
     if value is None:
         return None
@@ -60,7 +67,9 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            date = email.utils.parsedate_to_datetime(value)
+            # `-0000` says that the zone is not known; dates of HTTP are in UTC.
+            seconds = (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp() - time.time()
         except (ValueError, OverflowError):
             # A date, or a zone, that no calendar has.
             return None

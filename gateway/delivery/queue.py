@@ -36,10 +36,10 @@ from gateway.delivery.disk.resident import Mapping
 from gateway.delivery.disk.sealing import DataKeys, delete_key_file
 from gateway.delivery.disk.survey import EPOCH_BITS, Backlog, NewerQueueError, Survey, survey
 from gateway.delivery.record import CorruptRecordError, Record
-from gateway.types import Shard
+from gateway.types import QueueDiskStats, Shard
 
 __all__ = [
-    "Backlog", "DiskStats", "DurableQueue", "QueueError", "QueueReadError", "QueueWriteError", "Stored",
+    "Backlog", "DurableQueue", "QueueError", "QueueInUseError", "QueueReadError", "QueueWriteError", "Stored",
 ]  # fmt: skip
 
 log = structlog.get_logger(__name__)
@@ -50,11 +50,15 @@ _KEYS_FOLDER = "keys"
 # A rewrite holds up commits, so that what it copies is bounded; and it must be worth it.
 _REWRITE_FILE_BYTES, _REWRITE_LIVE_BYTES, _REWRITE_SHARE = 64 << 20, 64 << 20, 4
 _DROP_READ_PAGES_BYTES = 16 << 20
-_DAMAGES = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError)
+_DAMAGES = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
 
 
 class QueueError(Exception):
     """The queue cannot be opened; the message says what to do."""
+
+
+class QueueInUseError(QueueError):
+    """Another gateway uses the queue."""
 
 
 class QueueWriteError(Exception):
@@ -71,24 +75,6 @@ class Stored:
 
     sequence: int
     record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class DiskStats:
-    """What the queue takes on disk, and what became of damaged parts, since the start."""
-
-    file_bytes: int
-    live_bytes: int
-    quarantined_records: int
-    quarantined_bytes: int
-    quarantine_evicted: int
-    """Records that left quarantine for newer ones."""
-    reclaimed_bytes: int
-    untracked_shards: int
-    """Shards whose duplicates after a crash are not counted, because there were too many."""
-    rebuilt_records: int | None
-    """None: the file was sound at the start."""
-    rebuilt_corrupt: int
 
 
 class DurableQueue:
@@ -109,7 +95,7 @@ class DurableQueue:
         try:
             self._lock = lock_folder(folder, wait_s)
         except LockedError as error:
-            raise QueueError(str(error)) from None
+            raise QueueInUseError(str(error)) from None
         except OSError as error:
             raise QueueError(f"cannot write to the queue folder {folder}: {error.strerror}") from error
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="queue commits")
@@ -244,9 +230,23 @@ class DurableQueue:
         return added
 
     def _write_error(self, error: Exception) -> QueueWriteError:
+        """What a failed commit raises. The write lock is held."""
         if isinstance(error, _DAMAGES):
             self.progress.found_damaged()
+        else:
+            self._open_again(error)
         return QueueWriteError(str(error))
+
+    def _open_again(self, error: Exception) -> None:
+        """LMDB gives up an environment for good if a commit fails on its last steps; a new one is as good as before."""
+        with self._mapped:
+            self._records.close()
+            try:
+                self._records.open()
+                self._mapping = Mapping(self.folder / DATA_FILE, _DROP_READ_PAGES_BYTES)
+            except (lmdb.Error, OSError) as again:
+                # It stays closed; the next commit fails as well, and tries this again.
+                log.error("the queue cannot be opened again", error=str(again), after=str(error))
 
     def _committed(self) -> None:
         self.progress.committed(self._records.transaction)
@@ -356,7 +356,7 @@ class DurableQueue:
                 raise QueueWriteError(str(error)) from error
         return had_key, deleted
 
-    def disk_stats(self) -> DiskStats:
+    def disk_stats(self) -> QueueDiskStats:
         """For metrics. Raises QueueReadError."""
         with self._mapped:
             try:
@@ -364,7 +364,7 @@ class DurableQueue:
                 file_bytes, live_bytes = self._records.file_bytes(), self._records.live_bytes()
             except (lmdb.Error, OSError) as error:
                 raise QueueReadError(str(error)) from error
-        return DiskStats(
+        return QueueDiskStats(
             file_bytes=file_bytes,
             live_bytes=live_bytes,
             quarantined_records=records,

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from gateway.config.models import RemoteWriteDestination
-from gateway.delivery.http import HttpAnswer, HttpSender
+from gateway.config.destinations import RemoteWriteDestination
+from gateway.delivery.answer import HttpAnswer, common_outcome
+from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
 from gateway.types import Lane
@@ -23,19 +24,21 @@ class RemoteWrite:
 
     def __init__(self, config: RemoteWriteDestination, session: aiohttp.ClientSession) -> None:
         self._url = config.url
-        self._sender = HttpSender(session, config)
+        self._sender = HttpSender(session, config, config.url)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)
 
     async def close(self) -> None:
-        """Nothing of its own is open."""
+        await self._sender.close()
 
 
 def judge(answer: HttpAnswer) -> Outcome:
-    """5xx and 429 are to be retried; another 4xx never."""
-    if 200 <= answer.status < 300:
+    """5xx and 429 are to be retried; of another 4xx, the data is refused unless it is about us."""
+    if answer.good:
         return Delivered()
-    if answer.status == 429 or answer.status >= 500:
-        return Retry(f"http_{answer.status}", retry_after_s(answer.headers))
-    return Refused(f"http_{answer.status}")
+    if (outcome := common_outcome(answer, answer.text)) is not None:
+        return outcome
+    if answer.status >= 500:
+        return Retry(answer.reason, retry_after_s(answer.headers), detail=answer.text)
+    return Refused(answer.reason, detail=answer.text)

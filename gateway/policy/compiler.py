@@ -5,15 +5,15 @@ from typing import Any, assert_never
 
 import orjson
 
-from gateway.config.masking import Mask
-from gateway.config.models import (
-    Config,
+from gateway.config.destinations import (
     Destination,
     FileDestination,
     LokiDestination,
     OtlpDestination,
     RemoteWriteDestination,
 )
+from gateway.config.masking import Mask
+from gateway.config.models import Config
 from gateway.config.word_list import read_words
 from gateway.policy.identity import compile_api_key, compile_provider, compile_tokens
 from gateway.policy.inheritance import Effective, effective
@@ -21,6 +21,9 @@ from gateway.policy.masking import compile_mask
 from gateway.policy.quotas import compile_quota, compile_series, compile_streams, compile_volume
 from gateway.policy.relabelling import compile_relabel
 from gateway.types import Signal
+
+# What the engine holds each log line to.
+_LOKI_ENTRIES = {"max_line_bytes", "long_lines", "max_metadata_bytes", "max_metadata_pairs", "log_form"}
 
 
 def compile_table(config: Config, generation: int) -> bytes:
@@ -55,7 +58,8 @@ def compile_table(config: Config, generation: int) -> bytes:
             "identity": [compile_provider(provider) for provider in config.identity],
             "tokens": compile_tokens(config.tokens),
             "destinations": [
-                {"name": name, "encoding": _encoding(destination)} for name, destination in config.destinations.items()
+                {"name": name, "encoding": _encoding(destination), "shards": _shards(destination)}
+                for name, destination in config.destinations.items()
             ],
             "policies": policies,
             "tenants": tenants,
@@ -85,10 +89,16 @@ def _encoding(destination: Destination) -> dict[str, Any]:
         case RemoteWriteDestination():
             return {"type": "remote_write1", "promote": list(destination.promote_resource_attributes)}
         case LokiDestination():
-            return {"type": "loki", "stream_labels": [label.model_dump() for label in destination.stream_labels]}
+            labels = [label.model_dump() for label in destination.stream_labels]
+            return {"type": "loki", "stream_labels": labels, "entries": destination.model_dump(include=_LOKI_ENTRIES)}
         case OtlpDestination():
             return {"type": "otlp"}
         case FileDestination():
             return {"type": "otlp_json"}
         case _:
             assert_never(destination)
+
+
+def _shards(destination: Destination) -> int:
+    # The lines of a file have an order of their own.
+    return 1 if isinstance(destination, FileDestination) else destination.shards

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 
-from gateway.delivery.otlp_status import rejected_items, retry_delay_s
+from gateway.delivery.otlp_status import delivered, retry_delay_s
 from gateway.send import payloads
 
 _BUILDERS: dict[str, Callable[[int, bool], bytes]] = {
@@ -74,7 +74,7 @@ def _grpc_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
 
     def send(payload: bytes) -> tuple[str, int]:
         try:
-            return "OK", rejected_items(call(payload, metadata=tuple(headers.items()), timeout=_TIMEOUT_S))
+            return "OK", delivered(call(payload, metadata=tuple(headers.items()), timeout=_TIMEOUT_S)).rejected
         except grpc.RpcError as error:
             metadata: dict[str, Any] = dict(cast(Any, error.trailing_metadata() or ()))
             status: bytes = metadata.get("grpc-status-details-bin", b"")
@@ -92,7 +92,7 @@ def _http_sender(endpoint: str, signal: str, headers: dict[str, str]) -> Send:
         )
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
-                return "OK", rejected_items(response.read())
+                return "OK", delivered(response.read()).rejected
         except urllib.error.HTTPError as error:
             return _refused(f"HTTP {error.code}", error.reason, retry_delay_s(error.read())), 0
         except (OSError, http.client.HTTPException) as error:

@@ -104,7 +104,9 @@ class Jaeger:
 
 
 @contextmanager
-def run_prometheus(folder: Path, otlp: Mapping[str, Any] | None = None) -> Iterator[Prometheus]:
+def run_prometheus(
+    folder: Path, otlp: Mapping[str, Any] | None = None, *, receives: bool = True
+) -> Iterator[Prometheus]:
     """Prometheus that scrapes nothing; `otlp` is that section of its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -115,9 +117,8 @@ def run_prometheus(folder: Path, otlp: Mapping[str, Any] | None = None) -> Itera
         f"--config.file={config}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-remote-write-receiver",
-        "--web.enable-otlp-receiver",
         "--enable-feature=exemplar-storage,metadata-wal-records",
+        *(("--web.enable-remote-write-receiver", "--web.enable-otlp-receiver") if receives else ()),
     ]
     process = Process(command, log=folder / "prometheus.log")
     try:

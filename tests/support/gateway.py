@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,16 +45,20 @@ class Gateway:
     def admin_url(self) -> str:
         return f"http://{self.admin}"
 
-    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """Every sample of `/_metrics`, by name and labels."""
+    def metrics_page(self, timeout_s: float = 10) -> str:
+        """`/_metrics`, as its operator sees it."""
         request = urllib.request.Request(
             f"{self.admin_url}/_metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
         )
-        with urllib.request.urlopen(request, timeout=10) as response:
-            page = response.read().decode()
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            page: str = response.read().decode()
+        return page
+
+    def metrics(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Every sample of `/_metrics`, by name and labels."""
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(page)
+            for family in text_string_to_metric_families(self.metrics_page())
             for sample in family.samples
         }
 
@@ -114,21 +118,29 @@ def accounted_config(folder: Path) -> dict[str, Any]:
     }
 
 
-def start_and_fail(folder: Path, config: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
-    """`gateway run` with a configuration that it must refuse."""
+def start_and_fail(
+    folder: Path, config: dict[str, Any] | str, options: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """`gateway run` with a configuration, or in a place, that it must refuse."""
     path = folder / "gateway.yaml"
     path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
-    command = [sys.executable, "-m", "gateway", "run", "-c", str(path)]
+    command = [sys.executable, "-m", "gateway", "run", "-c", str(path), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
 
 
 @contextmanager
-def run_gateway(folder: Path, config: dict[str, Any] | None = None) -> Iterator[Gateway]:
-    """Start `gateway run`, wait until it accepts, and stop it afterwards."""
+def run_gateway(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    options: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Gateway]:
+    """Start `gateway run`, with `env` added to its environment, wait until it accepts, and stop it afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config or base_config(folder), sort_keys=False))
-    process = Process([sys.executable, "-m", "gateway", "run", "-c", path], log=folder / "gateway.log")
+    command = [sys.executable, "-m", "gateway", "run", "-c", path, *options]
+    process = Process(command, log=folder / "gateway.log", env=env)
     gateway = Gateway(process, path, tls="tls" in (config or {}).get("listen", {}))
 
     def listening() -> bool:

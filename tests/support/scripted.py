@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,20 +22,32 @@ class Backend:
     """Answers with `script`, then as if all were well.
 
     An answer over HTTP is a status, or a status with headers and perhaps a body; over gRPC a response, or a status code
-    with the bytes of a google.rpc.Status. Over HTTP it may be DROPPED, over both SILENCE.
+    with the bytes of a google.rpc.Status and perhaps a message. Over HTTP it may be DROPPED, over both SILENCE. After
+    the script, `judge` makes an answer of the body, if there is one.
     """
 
     script: list[Any] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    peers: set[Any] = field(default_factory=set)
+    """The other end of each connection, over HTTP."""
     url: str = ""
+    judge: Callable[[bytes], Any] | None = None
+
+    def next_answer(self, body: bytes, otherwise: Any) -> Any:
+        if self.script:
+            return self.script.pop(0)
+        return otherwise if self.judge is None else self.judge(body)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.bodies.append(await request.read())
+        if request.transport is not None:
+            self.peers.add(request.transport.get_extra_info("peername"))
+        body_sent = await request.read()
+        self.bodies.append(body_sent)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.paths.append(request.path)
-        answer = self.script.pop(0) if self.script else 204
+        answer = self.next_answer(body_sent, 204)
         if answer is SILENCE:
             await asyncio.Event().wait()
         if answer is DROPPED:
@@ -56,25 +68,33 @@ class Backend:
     async def export(self, request: bytes, context: Any) -> bytes:
         self.bodies.append(request)
         self.headers.append({key: str(value) for key, value in context.invocation_metadata()})
-        answer = self.script.pop(0) if self.script else b""
+        answer = self.next_answer(request, b"")
         if answer is SILENCE:
             await asyncio.Event().wait()
         if isinstance(answer, bytes):
             return answer
-        code, details = answer
+        code, details, *message = answer
         if details:
             context.set_trailing_metadata((("grpc-status-details-bin", details),))
-        await context.abort(code, "by the script")
+        await context.abort(code, *message or ["by the script"])
         raise AssertionError("abort raises")
 
 
 @asynccontextmanager
-async def scripted(*script: Any, tls: ServerTls | None = None) -> AsyncIterator[Backend]:
-    """An HTTP backend; its `url` ends in /push, and every other path works as well."""
-    backend = Backend(list(script))
+async def scripted(
+    *script: Any,
+    tls: ServerTls | None = None,
+    decompress: bool = True,
+    judge: Callable[[bytes], Any] | None = None,
+) -> AsyncIterator[Backend]:
+    """An HTTP backend; its `url` ends in /push, and every other path works as well.
+
+    With `decompress` it undoes gzip, and refuses zstd before the script has a word.
+    """
+    backend = Backend(list(script), judge=judge)
     app = web.Application()
     app.router.add_post("/{path:.*}", backend.handle)
-    runner = web.AppRunner(app, handler_cancellation=True)
+    runner = web.AppRunner(app, handler_cancellation=True, auto_decompress=decompress)
     await runner.setup()
     context = None
     if tls is not None:
@@ -115,3 +135,66 @@ async def scripted_grpc(*script: Any, tls: ServerTls | None = None) -> AsyncIter
         yield backend
     finally:
         await server.stop(None)
+
+
+Talk = Callable[[asyncio.StreamWriter], Awaitable[None]]
+"""What a backend writes after the head of a request; the connection closes when it returns."""
+
+
+def saying(answer: bytes) -> Talk:
+    """These bytes, and the end of the connection."""
+
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+
+    return talk
+
+
+def saying_for_ever(beginning: bytes, again: bytes, *, every_s: float = 0.0) -> Talk:
+    """`beginning`, then `again` for as long as somebody reads."""
+
+    async def talk(writer: asyncio.StreamWriter) -> None:
+        writer.write(beginning)
+        while True:
+            writer.write(again)
+            await writer.drain()
+            await asyncio.sleep(every_s)
+
+    return talk
+
+
+@dataclass
+class RawBackend:
+    """A backend that writes whatever bytes the script says; `connections` it had."""
+
+    url: str = ""
+    connections: int = 0
+
+
+@asynccontextmanager
+async def raw(talk: Talk) -> AsyncIterator[RawBackend]:
+    """A backend whose every connection reads what comes and says what `talk` says."""
+    backend = RawBackend()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        backend.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await reader.readuntil(b"\r\n\r\n")
+            await talk(writer)
+            await writer.drain()
+        writer.close()
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    backend.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/push"
+    try:
+        yield backend
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -81,6 +81,12 @@ BAD = [
         "destinations.l.bearer_token: a header's value is one line of printable ASCII",
     ),
     (LOKI + "headers: {'x y': secret}}}", "destinations.l.headers.x y: "),
+    (
+        LOKI + "stream_labels: [service, {label: service, attribute: app}]}}",
+        "destinations.l: stream_labels names a label twice",
+    ),
+    (LOKI + "max_line_bytes: 100}}", "destinations.l.max_line_bytes: input should be greater than"),
+    (LOKI + "long_lines: truncate}}", "destinations.l.long_lines: must be one of 'cut', 'split', 'drop'"),
     (LOKI + "tenant_header: 'x:'}}", "destinations.l.tenant_header: string should match pattern"),
     (
         OTLP + "tls: {insecure_skip_verify: true}}}",
@@ -105,12 +111,24 @@ BAD = [
         "headers has X-Scope-OrgID, which tenant_header fills",
     ),
     (LOKI + "headers: {x-a: secret, X-A: secret}}}", "destinations.l: headers has a name twice"),
-    (LOKI + "bearer_token: secret, headers: {Authorization: secret}}}", "headers has authorization beside basic_auth"),
+    (
+        LOKI + "bearer_token: secret, headers: {Authorization: secret}}}",
+        "headers has authorization beside bearer_token",
+    ),
     (LOKI + "headers: {Content-Type: text/plain}}}", "destinations.l: the gateway sets the header content-type itself"),
     (OTLP + "tenant_header: grpc-timeout}}", "destinations.j: the gateway sets the header grpc-timeout itself"),
     (OTLP + "headers: {trace-bin: a}}}", "destinations.j: the gateway sets the header trace-bin itself"),
     (OTLP + "compression: zstd}}", "destinations.j: over gRPC, compression is none or gzip"),
-    (OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}", "name basic_auth or bearer_token, not both"),
+    (
+        OTLP + "bearer_token: a, basic_auth: {username: a, password: b}}}",
+        "name one credential, not basic_auth and bearer_token",
+    ),
+    (OTLP + "shards: 65}}", "destinations.j.shards: input should be less than or equal to 64"),
+    (LOKI + "shards: 0}}", "destinations.l.shards: input should be greater than or equal to 1"),
+    (
+        "tenants: {a: {}}\ndestinations: {d: {type: file, path: out, shards: 2}}",
+        "destinations.d.shards: unknown key",
+    ),
     (OTLP + "tls: {cert_file: a}}}", "destinations.j.tls: cert_file and key_file go together"),
     (TENANT + "listen: {max_inflight_bytes: 1MiB}", "max_inflight_bytes must be at least max_request_bytes"),
     (

@@ -1,11 +1,9 @@
 """What becomes of a batch, by what its backend answers: a scripted backend, a real queue, a small engine."""
 
-import asyncio
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,73 +12,15 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 
 from gateway.config.models import Config
-from gateway.delivery import courier
+from gateway.delivery import outlet, pace
 from gateway.delivery.delivery import Delivery
 from gateway.delivery.loki import Loki
 from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
-from gateway.types import Lane, LaneCounters, Shard, Signal
+from gateway.types import LaneCounters, Shard
 from tests.support.queue import frame_of
 from tests.support.scripted import SILENCE, scripted
-
-LANE = Lane("acme", "backend", Signal.LOGS)
-
-
-@dataclass
-class Batch:
-    """As the engine hands it out."""
-
-    id: int
-    payload: bytes
-    items: int = 10
-    tenant: str = "acme"
-    destination: str = "backend"
-    signal: str = "logs"
-    shard: int = 0
-    generation: int = 1
-    opened_at: float = 1_700_000_000.0
-
-    @property
-    def parts(self) -> list[bytes]:
-        return [self.payload]
-
-    @property
-    def size(self) -> int:
-        return len(self.payload)
-
-
-@dataclass
-class SmallEngine:
-    """Hands out what a test closes, and remembers what it was told."""
-
-    closed: list[Batch] = field(default_factory=list)
-    acked: list[int] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    gates: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
-
-    def close_batch(self, batch: Batch) -> None:
-        self.closed.append(batch)
-        os.eventfd_write(self.fd, 1)
-
-    def event_fd(self) -> int:
-        return self.fd
-
-    def drain(self) -> list[Batch]:
-        os.eventfd_read(self.fd) if self.closed else None
-        closed, self.closed = self.closed, []
-        return closed
-
-    def ack(self, ids: Any) -> None:
-        self.acked += ids
-
-    def fail(self, ids: Any) -> None:
-        self.failed += ids
-
-    def gate(self, _tenant: str | None, reason: str | None) -> None:
-        self.gates.append(reason)
+from tests.support.small_engine import LANE, Batch, SmallEngine, until
 
 
 def config(folder: Path, url: str, *, max_age: str | None = None, **queue: Any) -> Config:
@@ -92,13 +32,6 @@ def config(folder: Path, url: str, *, max_age: str | None = None, **queue: Any) 
             "tenants": {"acme": {}},
         }
     )
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not happen"
-        await asyncio.sleep(0.005)
 
 
 Run = Callable[[Delivery, SmallEngine], Awaitable[None]]
@@ -125,9 +58,10 @@ ANSWERS = [
     ([204], 10, {}, 1),
     ([503, 429, 204], 10, {}, 3),
     ([(429, {"Retry-After": "0"}), 204], 10, {}, 2),
-    ([400], 0, {"http_400": 10}, 1),
+    ([400], 0, {"http_400_partly_stored": 10}, 1),
+    ([422], 0, {"http_422": 10}, 1),
     ([260], 0, {"blocked": 10}, 1),
-    ([301], 0, {"http_301": 10}, 1),
+    ([301, 401, 204], 10, {}, 3),
 ]
 
 
@@ -155,8 +89,8 @@ async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path
 async def test_an_absurd_pause_does_not_stall_a_lane(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absurd: str
 ) -> None:
-    assert courier.LONGEST_PAUSE_S == 300, "docs/operations.md says so"
-    monkeypatch.setattr(courier, "LONGEST_PAUSE_S", 0.3)
+    assert pace.LONGEST_PAUSE_S == 300, "docs/operations.md says so"
+    monkeypatch.setattr(pace, "LONGEST_PAUSE_S", 0.3)
     async with scripted((503, {"Retry-After": absurd}), 204) as backend:
         started = time.monotonic()
         await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
@@ -183,7 +117,7 @@ async def test_a_lane_whose_courier_failed_goes_on_although_nothing_more_comes(
 
 
 async def test_destinations_that_hang_leave_connections_for_the_others(tmp_path: Path) -> None:
-    tenants = [f"tenant-{number}" for number in range(courier.MAX_REQUESTS_PER_DESTINATION)]
+    tenants = [f"tenant-{number}" for number in range(outlet.MAX_REQUESTS_PER_DESTINATION)]
     async with scripted(*[SILENCE] * 10_000) as hanging, scripted() as backend:
         settings = config(tmp_path, backend.url).model_dump(mode="json")
         for number in range(8):
@@ -260,23 +194,6 @@ async def test_what_cannot_be_delivered_is_resumed_by_the_next_run(tmp_path: Pat
         assert backend.bodies == [b"\x02\x00a\x00b"]
 
 
-async def test_of_a_refused_request_only_the_batch_at_fault_is_lost(tmp_path: Path) -> None:
-    settings = config(tmp_path, "http://127.0.0.1:9/push")
-    await deliver(
-        settings,
-        [Batch(1, b"a"), Batch(2, b"b"), Batch(3, b"c")],
-        ends=lambda counters: counters.retries > 0 and counters.queued == 30,
-    )
-    async with scripted(400, 204, 400, 204) as backend:
-        engine = SmallEngine()
-        delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)
-        await delivery.start()
-        await until(lambda: delivery.counters()[LANE].queued == 0)
-        await delivery.drain(2.0)
-        counters = delivery.counters()[LANE]
-        assert (counters.delivered, counters.dropped) == (20, {"http_400": 10})
-
-
 async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
     engine = SmallEngine()
     async with scripted(503, 503, 503) as backend:
@@ -305,7 +222,7 @@ async def test_a_machine_without_a_thread_to_spare_refuses_and_goes_on(
         return commit(*arguments)
 
     monkeypatch.setattr(DurableQueue, "commit", commit_if_there_is_a_thread)
-    monkeypatch.setattr("gateway.delivery.delivery._COMMIT_RETRY_S", 0.01)
+    monkeypatch.setattr("gateway.delivery.keeper._COMMIT_RETRY_S", 0.01)
     engine = SmallEngine()
     async with scripted() as backend:
         delivery = await Delivery.open(config(tmp_path, backend.url), engine=engine)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.models import FileDestination
+from gateway.config.destinations import FileDestination
 from gateway.delivery.file import File
 from gateway.delivery.outcome import Delivered, Retry
 from gateway.types import Lane, Signal

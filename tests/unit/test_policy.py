@@ -10,7 +10,12 @@ from gateway.daemon import try_policy
 from gateway.policy.compiler import compile_table
 
 DESTINATIONS = {
-    "prometheus": {"type": "remote_write", "url": "http://p/w", "promote_resource_attributes": ["k8s.pod.name"]},
+    "prometheus": {
+        "type": "remote_write",
+        "url": "http://p/w",
+        "promote_resource_attributes": ["k8s.pod.name"],
+        "shards": 4,
+    },
     "loki": {"type": "loki", "url": "http://l/push", "stream_labels": ["service", "k8s.pod.name"]},
     "jaeger": {"type": "otlp", "endpoint": "http://j:4317"},
     "disk": {"type": "file", "path": "out.jsonl"},
@@ -140,10 +145,10 @@ def test_two_thousand_tenants_compile_to_one_policy() -> None:
     assert len({tenant["api_keys"][0]["sha256"] for tenant in compiled["tenants"]}) == 2000
 
 
-def test_each_destination_gets_its_encoding() -> None:
+def test_each_destination_gets_its_encoding_and_shards() -> None:
     compiled = table({"acme": {}})
     assert compiled["destinations"] == [
-        {"name": "prometheus", "encoding": {"type": "remote_write1", "promote": ["k8s.pod.name"]}},
+        {"name": "prometheus", "encoding": {"type": "remote_write1", "promote": ["k8s.pod.name"]}, "shards": 4},
         {
             "name": "loki",
             "encoding": {
@@ -152,10 +157,18 @@ def test_each_destination_gets_its_encoding() -> None:
                     {"label": "service", "attribute": "service.name"},
                     {"label": "k8s_pod_name", "attribute": "k8s.pod.name"},
                 ],
+                "entries": {
+                    "max_line_bytes": 262144,
+                    "long_lines": "cut",
+                    "max_metadata_bytes": 65536,
+                    "max_metadata_pairs": 128,
+                    "log_form": "keep",
+                },
             },
+            "shards": 1,
         },
-        {"name": "jaeger", "encoding": {"type": "otlp"}},
-        {"name": "disk", "encoding": {"type": "otlp_json"}},
+        {"name": "jaeger", "encoding": {"type": "otlp"}, "shards": 1},
+        {"name": "disk", "encoding": {"type": "otlp_json"}, "shards": 1},
     ]
 
 

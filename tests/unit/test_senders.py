@@ -17,16 +17,19 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from pydantic import TypeAdapter
 
-from gateway.config.models import Destination
+from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
 from gateway.delivery.destinations import Sender, open_sender
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry
+from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
+from gateway.sink.proto import loki_push_pb2
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority
 from tests.support.processes import free_port
 from tests.support.scripted import DROPPED, SILENCE, Backend, scripted, scripted_grpc
 
-PARTS = [b"some", b"thing"]
+# A push request with one stream, cut where no message ends.
+PARTS = [b"\x0a\x07som", b"thing"]
+BODY = b"".join(PARTS)
 
 
 def rejected(count: int) -> bytes:
@@ -61,35 +64,58 @@ async def answer_of(
 
 
 RETRY_AFTER = {"Retry-After": "7"}
-
-REMOTE_WRITE = [
-    *((status, Delivered()) for status in (200, 204)),
-    *((status, Retry(f"http_{status}")) for status in (429, 500, 502, 503, 504, 599)),
-    *((status, Refused(f"http_{status}")) for status in (301, 400, 401, 403, 404, 408, 409, 413, 415, 422)),
-    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
+THROTTLED = Retry("http_429", throttled=True)
+ABOUT_US = (401, 403, 404, 405, 407, 415, 421)
+COMMON: list[tuple[Any, Outcome]] = [
+    *((status, Held("redirect")) for status in (301, 302, 303, 304, 307, 308)),
+    *((status, Held(f"http_{status}")) for status in ABOUT_US),
+    (413, TooLarge("http_413")),
+    # The Collector and Jaeger, VictoriaLogs, Loki and Mimir.
+    ((400, {}, b"http: request body too large"), TooLarge("http_400")),
+    ((400, {}, b"cannot read: too big data size exceeding -loki.maxRequestSize=67108864 bytes"), TooLarge("http_400")),
+    ((500, {}, b"rpc error: grpc: received message larger than max (9 vs. 4)"), TooLarge("http_500")),
+    ((400, {}, b'unsupported path requested: "/loki/api/v1/push"'), Held("http_400")),
+    (429, THROTTLED),
+    ((429, RETRY_AFTER), Retry("http_429", 7.0, throttled=True)),
     ((503, RETRY_AFTER), Retry("http_503", 7.0)),
     ((503, {"Retry-After": "soon"}), Retry("http_503")),
-    ((400, RETRY_AFTER), Refused("http_400")),
+    ((503, {"Retry-After": "-7"}), Retry("http_503", 0.0)),
+    ((503, {"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}), Retry("http_503", 0.0)),
+    *((status, Refused(f"http_{status}")) for status in (402, 408, 409, 411, 422, 499)),
     (DROPPED, Retry("connection_error")),
+]
+IGNORED = b"entry with timestamp 1970-01-01 ignored, reason: 'entry too far behind',\nuser 'acme', total ignored: "
+REMOTE_WRITE = [
+    *COMMON,
+    *((status, Delivered()) for status in (200, 202, 204)),
+    *((status, Retry(f"http_{status}")) for status in (500, 501, 502, 503, 504, 505, 599)),
+    (400, Refused("http_400")),
+    ((400, RETRY_AFTER), Refused("http_400")),
+    ((200, {"Content-Encoding": "gzip"}, b"not gzip"), Delivered()),
 ]
 LOKI = [
+    *COMMON,
     *((status, Delivered()) for status in (200, 204)),
-    (260, Refused("blocked")),
-    *((status, Retry(f"http_{status}")) for status in (429, 500, 503)),
-    *((status, Refused(f"http_{status}")) for status in (302, 400, 401, 404, 413, 422)),
-    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
-    (DROPPED, Retry("connection_error")),
+    (260, Refused("blocked", divisible=False)),
+    *((status, Retry(f"http_{status}")) for status in (500, 501, 503)),
+    (400, Refused("http_400_partly_stored", divisible=False)),
+    ((400, {}, IGNORED + b'2 out of 5 for stream: {service="shop"}'), Delivered(2, "http_400")),
+    ((400, {}, IGNORED + b"6 out of 5"), Refused("http_400_partly_stored", divisible=False)),
+    ((400, {}, b"1 errors like: max entry size exceeded"), Refused("http_400_partly_stored", divisible=False)),
 ]
 OTLP_HTTP = [
+    *COMMON,
     *((status, Delivered()) for status in (200, 202)),
-    *((status, Retry(f"http_{status}")) for status in (429, 502, 503, 504)),
-    *((status, Refused(f"http_{status}")) for status in (307, 400, 401, 404, 408, 413, 415, 500, 501, 505)),
-    ((429, RETRY_AFTER), Retry("http_429", 7.0)),
-    ((503, RETRY_AFTER), Retry("http_503", 7.0)),
+    *((status, Retry(f"http_{status}")) for status in (502, 503, 504)),
+    *((status, Refused(f"http_{status}")) for status in (400, 500, 507)),
+    *((status, Held(f"http_{status}")) for status in (501, 505)),
+    ((429, {}, retry_info(3)), Retry("http_429", 3.0, throttled=True)),
+    ((503, {}, retry_info(3)), Retry("http_503", 3.0)),
+    ((503, RETRY_AFTER, retry_info(3)), Retry("http_503", 7.0)),
+    ((503, {}, retry_info()), Retry("http_503")),
     ((200, {}, rejected(3)), Delivered(3)),
     ((200, {}, b"not protobuf"), Delivered()),
-    ((200, {"Content-Encoding": "gzip"}, b"not gzip"), Retry("connection_error")),
-    (DROPPED, Retry("connection_error")),
+    ((200, {"Content-Encoding": "gzip"}, b"not gzip"), Delivered()),
 ]
 HTTP_ANSWERS = [
     pytest.param(kind, answer, outcome, id=f"{name}-{answer[0] if isinstance(answer, tuple) else answer}-{outcome}")
@@ -122,24 +148,66 @@ async def test_a_backend_that_is_away_or_never_answers_is_tried_again(kind: str)
         assert outcomes == (Retry(too_late), Delivered())
 
 
+async def test_requests_joined_for_loki_bring_each_stream_once_and_in_order() -> None:
+    def push(labels: str, *seconds: int) -> bytes:
+        request = loki_push_pb2.PushRequest()
+        stream = request.streams.add(labels=labels)
+        for at in seconds:
+            stream.entries.add(line=f"at {at}").timestamp.FromSeconds(at)
+        return request.SerializeToString()
+
+    large = [push('{a="x"}', *range(n, 40_000, 2)) for n in (1, 0)]
+    small = [push('{a="x"}', 2, 5), push('{b="y"}', 1), memoryview(push('{a="x"}', 1, 5))]
+    async with scripted() as backend, opened({"type": "loki", "url": backend.url}) as sender:
+        for parts in (small, large):
+            assert await sender.send(Lane("acme", "backend", Signal.LOGS), parts) == Delivered()
+    bodies = [bytes(cramjam.snappy.decompress_raw(body)) for body in backend.bodies]
+    seen = [loki_push_pb2.PushRequest.FromString(body) for body in bodies]
+    streams = [{stream.labels: [entry.line for entry in stream.entries] for stream in push.streams} for push in seen]
+    assert streams[0] == {'{a="x"}': ["at 1", "at 2", "at 5", "at 5"], '{b="y"}': ["at 1"]}
+    assert streams[1] == {'{a="x"}': [f"at {n}" for n in range(40_000)]}
+    assert [len(push.streams) for push in seen] == [2, 1]
+
+
 RETRYABLE = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"}
+HELD = {"UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"}
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+# As the servers of that many languages say it: grpc-go (twice), C core, grpc-java, .NET.
+TOO_LARGE = [
+    "grpc: received message larger than max (8388613 vs. 4194304)",
+    "grpc: received message after decompression larger than max 4194304",
+    "SERVER: Received message larger than max (8388613 vs. 4194304)",
+    "gRPC message exceeds maximum size 4194304: 8388613",
+    "Received message exceeds the maximum configured message size.",
+]
+TONIC = "Error, decoded message length too large: found 8388613 bytes, the limit is: 4194304 bytes"
 GRPC_ANSWERS: list[tuple[Any, Outcome]] = [
     (b"", Delivered()),
     (rejected(3), Delivered(3)),
     (rejected(0), Delivered()),
     (b"not protobuf", Delivered()),
     *(
-        ((code, b""), (Retry if code.name in RETRYABLE else Refused)(f"grpc_{code.name.lower()}"))
+        (
+            (code, b""),
+            (Retry if code.name in RETRYABLE else Held if code.name in HELD else Refused)(f"grpc_{code.name.lower()}"),
+        )
         for code in grpc.StatusCode
         if code is not grpc.StatusCode.OK
     ),
     ((grpc.StatusCode.UNAVAILABLE, retry_info(3)), Retry("grpc_unavailable", 3.0)),
-    ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info(1, 500_000_000)), Retry("grpc_resource_exhausted", 1.5)),
-    ((grpc.StatusCode.RESOURCE_EXHAUSTED, retry_info()), Retry("grpc_resource_exhausted", 0.0)),
-    ((grpc.StatusCode.RESOURCE_EXHAUSTED, b"not a status"), Refused("grpc_resource_exhausted")),
+    ((grpc.StatusCode.UNAVAILABLE, retry_info()), Retry("grpc_unavailable")),
+    ((EXHAUSTED, retry_info(1, 500_000_000)), Retry("grpc_resource_exhausted", 1.5, throttled=True)),
+    ((EXHAUSTED, retry_info()), Retry("grpc_resource_exhausted", throttled=True)),
+    ((EXHAUSTED, retry_info(3), TOO_LARGE[0]), Retry("grpc_resource_exhausted", 3.0, throttled=True)),
+    ((EXHAUSTED, b"not a status"), Refused("grpc_resource_exhausted")),
+    *(((EXHAUSTED, b"", message), TooLarge("grpc_resource_exhausted")) for message in TOO_LARGE),
+    ((grpc.StatusCode.OUT_OF_RANGE, b"", TONIC), TooLarge("grpc_out_of_range")),
+    ((EXHAUSTED, b"", "too many requests; this is larger than wanted"), Refused("grpc_resource_exhausted")),
+    ((grpc.StatusCode.INVALID_ARGUMENT, b"", TOO_LARGE[0]), Refused("grpc_invalid_argument")),
     ((grpc.StatusCode.INVALID_ARGUMENT, retry_info(3)), Refused("grpc_invalid_argument")),
-    ((grpc.StatusCode.UNAVAILABLE, retry_info(-3)), Retry("grpc_unavailable", 0.0)),
+    ((grpc.StatusCode.UNAVAILABLE, retry_info(-3)), Retry("grpc_unavailable")),
     (rejected(-3), Delivered(0)),
+    (b"x" * (1 << 20) + b"x", Refused("grpc_answer_too_large", divisible=False)),
 ]
 
 
@@ -147,7 +215,7 @@ async def test_every_grpc_answer_is_understood_and_the_sender_goes_on() -> None:
     async with scripted_grpc(*(answer for answer, _ in GRPC_ANSWERS)) as backend:
         outcomes = await answer_of(backend, "otlp", Signal.TRACES, len(GRPC_ANSWERS))
     for (answer, expected), outcome in zip(GRPC_ANSWERS, outcomes, strict=True):
-        assert outcome == expected, answer
+        assert outcome == expected, (outcome.detail, answer)
     assert len(backend.bodies) == len(GRPC_ANSWERS), "grpc itself retries nothing"
 
 
@@ -193,7 +261,7 @@ async def test_an_http_request_is_as_its_protocol_and_the_configuration_say(
     async with scripted() as backend:
         kind = settings.pop("type")
         assert await answer_of(backend, kind, signal, **settings) == (Delivered(),)
-        assert [bytes(decoded(body)) for body in backend.bodies] == [b"something"]
+        assert [bytes(decoded(body)) for body in backend.bodies] == [BODY]
         assert backend.paths == [path]
         assert headers.items() <= backend.headers[0].items()
 
@@ -213,7 +281,7 @@ async def test_a_grpc_request_is_as_the_configuration_says(
     async with scripted_grpc() as backend:
         settings = {"tenant_header": "X-Scope-OrgID", "headers": {"X-More": "1"}, "compression": compression}
         assert await answer_of(backend, "otlp", Signal.METRICS, **settings, **credential) == (Delivered(),)
-        assert backend.bodies == [b"something"]
+        assert backend.bodies == [BODY]
         assert backend.paths == ["/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"]
         wanted = {"x-scope-orgid": "acme", "x-more": "1", "authorization": authorization}
         assert wanted.items() <= backend.headers[0].items()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::batch::lock;
+use crate::lock::lock;
 use crate::otlp::Signal;
 use crate::policy::VolumeLimits;
 

@@ -4,6 +4,7 @@
 
 pub mod loki;
 pub mod remote_write;
+pub mod split;
 
 /// What became of one request at one destination.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Encoded {
     pub label_collisions: u64,
     /// Items that claimed another tenant by a label of their own.
     pub tenant_claims: u64,
+    /// How often each limit of the destination's format took something away; index: [`FormatLimit`].
+    pub limited: [u64; FormatLimit::ALL.len()],
 }
 
 impl Encoded {
@@ -25,6 +28,45 @@ impl Encoded {
         match self.dropped.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, count)) => *count += items,
             None => self.dropped.push((reason, items)),
+        }
+    }
+
+    pub fn limit(&mut self, limit: FormatLimit, times: u64) {
+        self.limited[limit as usize] += times;
+    }
+}
+
+/// A limit of a destination's format under which an item was changed, not dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FormatLimit {
+    /// A line that lost its end.
+    LineCut,
+    /// A line that became several.
+    LineSplit,
+    /// A pair of structured metadata that was left out.
+    Metadata,
+    /// A stream label that lost its end, once a resource.
+    LabelValue,
+    /// A JSON log line that was too large to be read, and is a text like any other.
+    LogForm,
+}
+
+impl FormatLimit {
+    pub const ALL: [FormatLimit; 5] = [
+        FormatLimit::LineCut,
+        FormatLimit::LineSplit,
+        FormatLimit::Metadata,
+        FormatLimit::LabelValue,
+        FormatLimit::LogForm,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            FormatLimit::LineCut => "line_cut",
+            FormatLimit::LineSplit => "line_split",
+            FormatLimit::Metadata => "metadata",
+            FormatLimit::LabelValue => "label_value",
+            FormatLimit::LogForm => "log_form",
         }
     }
 }
@@ -36,13 +78,16 @@ pub enum DropReason {
     DeltaTemporalityUnsupported,
     /// A histogram whose bucket counts and bounds do not fit, a metric without a name or data, and the like.
     InvalidPoint,
+    /// A log line over `max_line_bytes`, where `long_lines: drop` says so.
+    LineTooLong,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 3] = [
+    pub const ALL: [DropReason; 4] = [
         DropReason::ExponentialHistogramUnsupported,
         DropReason::DeltaTemporalityUnsupported,
         DropReason::InvalidPoint,
+        DropReason::LineTooLong,
     ];
 
     pub fn name(self) -> &'static str {
@@ -50,6 +95,7 @@ impl DropReason {
             DropReason::ExponentialHistogramUnsupported => "exponential_histogram_unsupported",
             DropReason::DeltaTemporalityUnsupported => "delta_temporality_unsupported",
             DropReason::InvalidPoint => "invalid_point",
+            DropReason::LineTooLong => "line_too_long",
         }
     }
 }

@@ -25,6 +25,7 @@ const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 #[repr(u32)]
 pub enum Code {
     Ok = 0,
+    Cancelled = 1,
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     PermissionDenied = 7,
@@ -36,8 +37,9 @@ pub enum Code {
 }
 
 impl Code {
-    pub const ALL: [Code; 9] = [
+    pub const ALL: [Code; 10] = [
         Code::Ok,
+        Code::Cancelled,
         Code::InvalidArgument,
         Code::DeadlineExceeded,
         Code::PermissionDenied,
@@ -51,6 +53,7 @@ impl Code {
     pub fn name(self) -> &'static str {
         match self {
             Code::Ok => "OK",
+            Code::Cancelled => "CANCELLED",
             Code::InvalidArgument => "INVALID_ARGUMENT",
             Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Code::PermissionDenied => "PERMISSION_DENIED",
@@ -62,6 +65,10 @@ impl Code {
         }
     }
 }
+
+/// Marks an answer that its client did not wait for.
+#[derive(Debug, Clone)]
+pub struct Abandoned;
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +120,11 @@ impl Refusal {
         Refusal::new(Code::DeadlineExceeded, StatusCode::REQUEST_TIMEOUT, message)
     }
 
+    /// Most likely nobody reads this.
+    pub fn abandoned(message: &'static str) -> Refusal {
+        Refusal::new(Code::Cancelled, StatusCode::BAD_REQUEST, message)
+    }
+
     /// A gRPC method, or an HTTP path, that is not served.
     pub fn not_served(message: &'static str) -> Refusal {
         Refusal::new(Code::Unimplemented, StatusCode::NOT_FOUND, message)
@@ -124,6 +136,19 @@ impl Refusal {
 
     pub fn internal(message: &'static str) -> Refusal {
         Refusal::new(Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// Whether the client may still be sending. One that was too slow, or went away, is not waited for.
+    pub fn leaves_a_body(&self) -> bool {
+        !matches!(self.code, Code::DeadlineExceeded | Code::Cancelled)
+    }
+
+    /// Lets the connection know of a client that gave its request up.
+    fn mark(&self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+        if self.code == Code::Cancelled {
+            response.extensions_mut().insert(Abandoned);
+        }
+        response
     }
 
     /// `google.rpc.Status`, protobuf.
@@ -159,7 +184,7 @@ impl Refusal {
     }
 
     pub fn over_grpc(&self) -> Response<AnswerBody> {
-        let mut response = Response::new(AnswerBody::empty());
+        let mut response = self.mark(Response::new(AnswerBody::empty()));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, GRPC_CONTENT_TYPE);
         headers.insert(GRPC_STATUS, HeaderValue::from(self.code as u32));
@@ -179,7 +204,7 @@ impl Refusal {
             Format::Protobuf => self.status_proto(),
             Format::Json => self.status_json(),
         };
-        let mut response = Response::new(AnswerBody::data(Bytes::from(body)));
+        let mut response = self.mark(Response::new(AnswerBody::data(Bytes::from(body))));
         *response.status_mut() = self.http;
         response.headers_mut().insert(CONTENT_TYPE, format.content_type());
         if let Some(delay) = self.retry_after {

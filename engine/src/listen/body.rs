@@ -1,5 +1,6 @@
 //! Bodies: receiving a request's within its limits, undoing its compression within the same limits, and the answer's.
 
+use std::error::Error;
 use std::future::Future;
 use std::io::Read;
 use std::pin::Pin;
@@ -16,8 +17,6 @@ use super::answer::Refusal;
 use crate::admit::inflight::{self, Reservation};
 use crate::ledger::RejectReason;
 
-/// A client must deliver its whole request within this time; a slower one holds memory that others need.
-const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a client is told to wait when the memory for requests in flight, the gateway's or its tenant's, is taken. How long
 /// it stays so nobody knows; a request is in flight for milliseconds.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -57,7 +56,9 @@ pub enum BodyError {
     /// A bound on bytes in flight is reached: the gateway's or the tenant's.
     Full(inflight::Full),
     TooSlow,
-    /// The connection broke, or the compressed data is damaged.
+    /// The client reset the stream, or went away.
+    Abandoned,
+    /// The body's framing, or its compressed data, is damaged.
     Broken(&'static str),
 }
 
@@ -68,6 +69,7 @@ impl BodyError {
             BodyError::Full(inflight::Full::Gateway) => RejectReason::GatewayFull,
             BodyError::Full(inflight::Full::Tenant) => RejectReason::InflightBytes,
             BodyError::TooSlow => RejectReason::TooSlow,
+            BodyError::Abandoned => RejectReason::Abandoned,
             BodyError::Broken(_) => RejectReason::Malformed,
         }
     }
@@ -83,15 +85,18 @@ impl BodyError {
                 FULL_RETRY_AFTER,
             ),
             BodyError::TooSlow => Refusal::too_slow("the request's body did not arrive in time"),
+            BodyError::Abandoned => Refusal::abandoned("the client gave the request up"),
             BodyError::Broken(what) => Refusal::malformed(*what),
         }
     }
 }
 
-/// Receives a body of at most `max_bytes`, each byte reserved before it is kept.
+/// Receives a body of at most `max_bytes`, each byte reserved before it is kept. A client that takes longer than `patience`
+/// for the whole holds memory that others need.
 pub async fn receive(
     body: &mut Incoming,
     max_bytes: usize,
+    patience: Duration,
     mut reservation: Reservation,
 ) -> Result<(Bytes, Reservation), BodyError> {
     if body.size_hint().lower() > max_bytes as u64 {
@@ -102,7 +107,10 @@ pub async fn receive(
         let mut rest: Vec<u8> = Vec::new();
         let mut length = 0usize;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| BodyError::Broken("the request's body ended early"))?;
+            let frame = frame.map_err(|error| match is_gone(&error) {
+                true => BodyError::Abandoned,
+                false => BodyError::Broken("the request's body ended early"),
+            })?;
             let Ok(data) = frame.into_data() else { continue };
             length += data.len();
             if length > max_bytes {
@@ -124,10 +132,25 @@ pub async fn receive(
         }
         Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
     };
-    match tokio::time::timeout(RECEIVE_TIMEOUT, collect).await {
+    match tokio::time::timeout(patience, collect).await {
         Ok(result) => result.map(|bytes| (bytes, reservation)),
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+/// Whether a body ended because its client did not go on with it.
+fn is_gone(error: &hyper::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_remote() || error.is_io();
+        }
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// A gRPC body has no Content-Length; its message says how long it is. Of any other body this is a guess, and only a guess.

@@ -62,7 +62,7 @@ pub(super) async fn export(
         error.refusal(max_bytes)
     };
     let reservation = Reservation::empty(&shared.inflight, &tenant.state.inflight[signal.index()]);
-    let received = receive(body, max_bytes, reservation).await;
+    let received = receive(body, max_bytes, shared.limits.body_timeout, reservation).await;
     let (body, mut reservation) = received.map_err(refuse_body)?;
     let message = match framing {
         Framing::Grpc => match unframe(body).map_err(refuse_body)? {
@@ -83,6 +83,10 @@ pub(super) async fn export(
         }
     };
 
+    let Some(_taken) = shared.take() else {
+        reject(RejectReason::Gated);
+        return Err(Refusal::unavailable("the gateway is stopping; retry", pipeline::GATE_RETRY_AFTER));
+    };
     let pseudonym_keys = shared.pseudonym_keys.load();
     let path = Path {
         generation: &generation,

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::answer::{grpc_frame, grpc_message, Refusal, GRPC_STATUS};
-use super::body::{AnswerBody, Compression};
+use super::body::{AnswerBody, BodyError, Compression};
 use super::export::{export, Framing};
 use super::{Protocol, Shared};
 use crate::identify::peer::Peer;
@@ -80,7 +80,7 @@ fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
 }
 
 async fn health_check(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
-    match health_service(body).await {
+    match health_service(shared, body).await {
         Err(refusal) => refusal.over_grpc(),
         Ok(false) => {
             let mut response = Refusal::not_served("no such service").over_grpc();
@@ -88,17 +88,17 @@ async fn health_check(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
             response.headers_mut().insert(GRPC_STATUS, HeaderValue::from_static("5"));
             response
         }
-        Ok(true) => grpc_message(if *shared.draining.borrow() { NOT_SERVING } else { SERVING }),
+        Ok(true) => grpc_message(if shared.departure.borrow().not_serving { NOT_SERVING } else { SERVING }),
     }
 }
 
 async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
-    let known = match health_service(body).await {
+    let known = match health_service(shared, body).await {
         Err(refusal) => return refusal.over_grpc(),
         Ok(known) => known,
     };
-    let mut draining = shared.draining.subscribe();
-    let now = match (known, *draining.borrow_and_update()) {
+    let mut departure = shared.departure.subscribe();
+    let now = match (known, departure.borrow_and_update().not_serving) {
         (false, _) => SERVICE_UNKNOWN,
         (true, false) => SERVING,
         (true, true) => NOT_SERVING,
@@ -106,7 +106,7 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
     let last = if known { NOT_SERVING } else { SERVICE_UNKNOWN };
     let later = async move {
         // An error means that the engine is gone, which is not serving either.
-        let _ = draining.wait_for(|draining| *draining).await;
+        let _ = departure.wait_for(|departure| departure.not_serving).await;
         grpc_frame(last)
     };
     let trailers = HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]);
@@ -117,10 +117,11 @@ async fn health_watch(shared: &Shared, body: Incoming) -> Response<AnswerBody> {
 }
 
 /// Whether the service that a HealthCheckRequest { service = 1 } asks about is known.
-async fn health_service(body: Incoming) -> Result<bool, Refusal> {
+async fn health_service(shared: &Shared, body: Incoming) -> Result<bool, Refusal> {
     let malformed = || Refusal::malformed("not a HealthCheckRequest");
-    let body =
-        http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect().await.map_err(|_| malformed())?.to_bytes();
+    let body = http_body_util::Limited::new(body, MAX_HEALTH_REQUEST).collect();
+    let body = tokio::time::timeout(shared.limits.body_timeout, body).await;
+    let body = body.map_err(|_| BodyError::TooSlow.refusal(MAX_HEALTH_REQUEST))?.map_err(|_| malformed())?.to_bytes();
     let message = body.get(5..).ok_or_else(malformed)?;
     let mut reader = Reader::new(message);
     let mut known = true;

@@ -20,12 +20,14 @@ pub enum HandshakeFailure {
     BadCertificate,
     /// Not about the client's certificate: another protocol, no common version, a client that distrusts ours.
     Protocol,
-    /// The client went away, or took too long.
+    /// The client took longer than `listen.header_timeout`.
+    TooSlow,
+    /// The client went away.
     ConnectionLost,
 }
 
 impl HandshakeFailure {
-    pub const ALL: [HandshakeFailure; 8] = [
+    pub const ALL: [HandshakeFailure; 9] = [
         HandshakeFailure::NoCertificate,
         HandshakeFailure::UnknownIssuer,
         HandshakeFailure::Expired,
@@ -33,6 +35,7 @@ impl HandshakeFailure {
         HandshakeFailure::NoValidCrl,
         HandshakeFailure::BadCertificate,
         HandshakeFailure::Protocol,
+        HandshakeFailure::TooSlow,
         HandshakeFailure::ConnectionLost,
     ];
 
@@ -46,6 +49,7 @@ impl HandshakeFailure {
             HandshakeFailure::NoValidCrl => "no_valid_crl",
             HandshakeFailure::BadCertificate => "bad_certificate",
             HandshakeFailure::Protocol => "protocol",
+            HandshakeFailure::TooSlow => "too_slow",
             HandshakeFailure::ConnectionLost => "connection_lost",
         }
     }

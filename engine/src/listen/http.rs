@@ -43,7 +43,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, peer: &Arc<Peer>, request: Requ
             export(shared, peer, signal, &head.headers, &mut body, framing, Compression::parse(encoding)).await
         }
     };
-    if result.is_err() && head.version < Version::HTTP_2 {
+    if result.as_ref().is_err_and(Refusal::leaves_a_body) && head.version < Version::HTTP_2 {
         discard(&mut body).await;
     }
     shared.stats.observe(Protocol::Http, signal, &result, started.elapsed());

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::answer::{Accepted, Code, Refusal};
 use super::Protocol;
-use crate::batch::lock;
 use crate::identify::refusal::IdentityRefusal;
+use crate::lock::lock;
 use crate::otlp::Signal;
 
 /// Upper bounds of the duration histogram, in seconds.

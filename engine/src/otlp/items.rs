@@ -22,7 +22,7 @@ pub enum Level {
 
 impl Level {
     /// What the field `number` of a message of this level holds, as far as there are items in it.
-    fn child(self, signal: Signal, number: u32) -> Option<Level> {
+    pub(crate) fn child(self, signal: Signal, number: u32) -> Option<Level> {
         match (self, number) {
             (Level::Request, REQUEST_RESOURCES) => Some(Level::Resource),
             (Level::Resource, SCOPES) => Some(Level::Scope),

@@ -27,7 +27,7 @@ use self::keys::HashKey;
 use self::table::{ActiveTable, Window};
 use super::bucket::Bucket;
 use super::budget::set_rate;
-use crate::batch::lock;
+use crate::lock::lock;
 use crate::policy::{Rate, SeriesQuota, StreamQuota};
 
 pub use self::gate::{Held, SeriesGate};

@@ -15,7 +15,7 @@ use super::keys::HashKey;
 use super::overflow::{Overflow, Totals};
 use super::table::{ActiveTable, Entry};
 use super::{ActiveState, Now, SeriesBudget, StreamBudget};
-use crate::batch::lock;
+use crate::lock::lock;
 
 const MAGIC: &[u8; 8] = b"tgactive";
 /// 1 had fingerprints by SipHash, which say nothing to this one.

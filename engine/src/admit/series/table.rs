@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use crate::batch::lock;
+use crate::lock::lock;
 
 const SHARDS: usize = 64;
 const FIRST_SLOTS: usize = 16;

@@ -6,19 +6,22 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Encoded;
+use super::{Encoded, FormatLimit};
 use crate::admit::series::Streams;
 use crate::otlp::text::KeyValue;
 use crate::otlp::wire::{put_bytes_field, put_message_field_of, Field, Reader, WireError};
 use crate::otlp::{ITEMS, REQUEST_RESOURCES, RESOURCE, RESOURCE_ATTRIBUTES, SCOPE, SCOPES};
-use crate::policy::StreamLabel;
+use crate::policy::{LokiEntries, StreamLabel};
 use crate::resource::TENANT;
 
+mod lines;
+mod log_form;
+pub mod merge;
 mod metadata;
 mod record;
 
 use metadata::{Metadata, Surroundings};
-use record::{AttributeNames, Record};
+use record::{AttributeNames, Piece, Record};
 
 /// PushRequest.streams, StreamAdapter { labels, entries }, EntryAdapter { timestamp, line, structuredMetadata }.
 const STREAMS: u32 = 1;
@@ -27,8 +30,11 @@ const STREAM_ENTRIES: u32 = 2;
 const ENTRY_TIMESTAMP: u32 = 1;
 const ENTRY_LINE: u32 = 2;
 const ENTRY_METADATA: u32 = 3;
+const SERVICE_NAME: &[u8] = b"service.name";
 /// Marks the stream of what is over a tenant's budget of streams.
 const OVERFLOW_LABEL: &str = "otel_overflow";
+/// Loki refuses a stream with a longer label value: `max_label_value_length`.
+const MAX_LABEL_VALUE_BYTES: usize = 2048;
 /// About what an entry takes, for the width of its length prefix.
 const ENTRY_BYTES: usize = 300;
 /// How much longer than its record an entry may be: the resource's attributes are repeated in each.
@@ -39,13 +45,14 @@ const GROWTH: usize = 3;
 pub struct LokiEncoder {
     /// Sorted by label.
     stream_labels: Vec<StreamLabel>,
+    entries: LokiEntries,
 }
 
 impl LokiEncoder {
-    pub fn new(stream_labels: &[StreamLabel]) -> LokiEncoder {
+    pub fn new(stream_labels: &[StreamLabel], entries: LokiEntries) -> LokiEncoder {
         let mut stream_labels = stream_labels.to_vec();
         stream_labels.sort_by(|left, right| left.label.cmp(&right.label));
-        LokiEncoder { stream_labels }
+        LokiEncoder { stream_labels, entries }
     }
 
     /// Appends one stream a resource for an ExportLogsServiceRequest, which was validated. A record without any timestamp
@@ -59,13 +66,13 @@ impl LokiEncoder {
         out: &mut Vec<u8>,
     ) -> Result<Encoded, WireError> {
         let mut encoded = Encoded::default();
-        let mut entries = Entries { now: now_unix_nanos, places: Vec::new() };
+        let mut entries = Entries { policy: self.entries, now: now_unix_nanos, places: Vec::new() };
         let mut requests = Reader::new(request);
         while let Some(resource_logs) = requests.next_field()? {
             if resource_logs.number != REQUEST_RESOURCES {
                 continue;
             }
-            let mut resource = self.read_resource(requests.nested(&resource_logs)?, tenant)?;
+            let mut resource = self.read_resource(requests.nested(&resource_logs)?, tenant, &mut encoded)?;
             let over_budget = streams.filter(|streams| !streams.admit(&resource.labels));
             if over_budget.is_some() {
                 resource.overflow();
@@ -87,9 +94,15 @@ impl LokiEncoder {
         Ok(encoded)
     }
 
-    fn read_resource<'a>(&'a self, mut fields: Reader<'a>, tenant: &'a str) -> Result<Resource<'a>, WireError> {
+    fn read_resource<'a>(
+        &'a self,
+        mut fields: Reader<'a>,
+        tenant: &'a str,
+        encoded: &mut Encoded,
+    ) -> Result<Resource<'a>, WireError> {
         let mut values: Vec<Option<Cow<'a, str>>> = vec![None; self.stream_labels.len()];
         let mut metadata = Metadata::default();
+        let mut service = Cow::Borrowed("");
         while let Some(field) = fields.next_field()? {
             if field.number != RESOURCE {
                 continue;
@@ -100,14 +113,23 @@ impl LokiEncoder {
                     continue;
                 }
                 let pair = KeyValue::read(attribute.bytes()?)?;
-                let mut is_label = false;
+                if pair.key == SERVICE_NAME {
+                    service = pair.value.text()?;
+                }
+                let mut is_in_label = false;
                 for (label, value) in self.stream_labels.iter().zip(&mut values) {
                     if label.attribute.as_bytes() == pair.key {
-                        *value = Some(pair.value.text()?);
-                        is_label = true;
+                        let mut text = pair.value.text()?;
+                        // A value that is too long is whole in the metadata, and only begins in the label.
+                        is_in_label = text.len() <= MAX_LABEL_VALUE_BYTES;
+                        if !is_in_label {
+                            text = Cow::Owned(lines::beginning(&text, MAX_LABEL_VALUE_BYTES).to_owned());
+                            encoded.limit(FormatLimit::LabelValue, 1);
+                        }
+                        *value = Some(text);
                     }
                 }
-                if !is_label {
+                if !is_in_label {
                     metadata.flatten(pair, 0)?;
                 }
             }
@@ -127,7 +149,7 @@ impl LokiEncoder {
             labels.push("service=\"unknown_service\"".to_owned());
         }
         let tenant_is_label = self.stream_labels.iter().any(|label| label.attribute == TENANT);
-        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), pairs, metadata, tenant, tenant_is_label })
+        Ok(Resource { labels: format!("{{{}}}", labels.join(", ")), pairs, metadata, service, tenant, tenant_is_label })
     }
 }
 
@@ -136,6 +158,8 @@ struct Resource<'a> {
     /// The labels one by one.
     pairs: Vec<(&'a StreamLabel, Cow<'a, str>)>,
     metadata: Metadata<'a>,
+    /// Its `service.name`.
+    service: Cow<'a, str>,
     tenant: &'a str,
     /// Whether the stream's labels name the tenant.
     tenant_is_label: bool,
@@ -159,6 +183,7 @@ impl Resource<'_> {
 
 /// The entries of one stream, in order of arrival.
 struct Entries {
+    policy: LokiEntries,
     /// What a record without a timestamp gets.
     now: u64,
     /// Timestamp, and where the entry stands in the output.
@@ -207,7 +232,7 @@ impl Entries {
                 read_scope(fields.nested(&field)?, &mut scope)?;
             }
         }
-        let around = Surroundings::new(&scope, resource);
+        let around = Surroundings::new(&scope, resource, self.policy);
         let mut names = AttributeNames::default();
         let mut record = Record::default();
         let mut fields = reader;
@@ -216,17 +241,42 @@ impl Entries {
                 continue;
             }
             record.read(fields.nested(&field)?)?;
-            let timestamp = [record.time, record.observed_time].into_iter().find(|time| *time > 0).unwrap_or(self.now);
-            let begin = out.len();
-            let mut written = Ok(());
-            put_message_field_of(ENTRY_BYTES, out, STREAM_ENTRIES, |out| {
-                written = record.put(timestamp, &around, &mut names, out, encoded);
-            });
-            written?;
-            self.places.push((timestamp, begin..out.len()));
-            encoded.items += 1;
+            record.read_form(self.policy.log_form, encoded)?;
+            let line = record.line(self.policy.log_form)?;
+            let timestamp = record.timestamp(self.now);
+            if line.len() <= self.policy.max_line_bytes {
+                self.put_entry(&record, timestamp, &line, None, &around, &mut names, out, encoded)?;
+                continue;
+            }
+            lines::shorten(&line, &around.limits, encoded, |delay, line, piece, encoded| {
+                let timestamp = timestamp.saturating_add(delay);
+                self.put_entry(&record, timestamp, line, piece, &around, &mut names, out, encoded)
+            })?;
         }
         Ok(())
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn put_entry<'a>(
+        &mut self,
+        record: &Record<'a>,
+        timestamp: u64,
+        line: &[u8],
+        piece: Option<Piece>,
+        around: &Surroundings<'_>,
+        names: &mut AttributeNames<'a>,
+        out: &mut Vec<u8>,
+        encoded: &mut Encoded,
+    ) -> Result<(), WireError> {
+        let begin = out.len();
+        let mut written = Ok(());
+        put_message_field_of(ENTRY_BYTES, out, STREAM_ENTRIES, |out| {
+            written = record.put(timestamp, line, piece, around, names, out, encoded);
+        });
+        self.places.push((timestamp, begin..out.len()));
+        encoded.items += 1;
+        written
     }
 }
 

@@ -1,6 +1,11 @@
 //! Log records as entries of a stream.
 
-use super::metadata::{attribute_name, is_field_name, put_pair, Metadata, Surroundings, PAIR_NAME, PAIR_VALUE};
+use std::borrow::Cow;
+
+use super::log_form::Form;
+use super::metadata::{
+    self, attribute_name, is_field_name, put_pair, Metadata, Surroundings, MAX_NAME_BYTES, PAIR_NAME, PAIR_VALUE,
+};
 use super::{ENTRY_LINE, ENTRY_METADATA, ENTRY_TIMESTAMP};
 use crate::encode::Encoded;
 use crate::otlp::log;
@@ -8,7 +13,11 @@ use crate::otlp::text::{put_hex, put_int, put_uint, AnyValue, KeyValue};
 use crate::otlp::wire::{
     put_bytes_field, put_message_field, put_tag, put_varint, put_varint_field, varint_len, Reader, WireError,
 };
+use crate::policy::LogForm;
 use crate::resource::TENANT;
+
+/// How many pairs a record's own fields may be, the tenant's among them.
+const MAX_OWN_PAIRS: usize = 12;
 
 /// A log record, borrowed; reused from record to record.
 #[derive(Default)]
@@ -23,6 +32,16 @@ pub(super) struct Record<'a> {
     span_id: &'a [u8],
     flags: u32,
     attributes: Vec<KeyValue<'a>>,
+    /// What the body says, if it is a JSON log line.
+    form: Option<Box<Form<'a>>>,
+}
+
+/// Where a piece stands of a line that became several.
+#[derive(Clone, Copy)]
+pub(super) struct Piece {
+    /// From 1.
+    pub(super) number: usize,
+    pub(super) of: usize,
 }
 
 impl<'a> Record<'a> {
@@ -48,11 +67,43 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
+    /// Looks into the body, if it is to be.
+    #[inline]
+    pub(super) fn read_form(&mut self, log_form: LogForm, encoded: &mut Encoded) -> Result<(), WireError> {
+        match self.body {
+            Some(body) if log_form != LogForm::Off && Form::may_be(body) => {
+                self.form = Form::of(body, encoded)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When it happened, Unix nanoseconds; else when it was seen; else `now`.
+    #[inline]
+    pub(super) fn timestamp(&self, now: u64) -> u64 {
+        let written = self.form.as_ref().map_or(0, |form| form.time);
+        [self.time, written, self.observed_time].into_iter().find(|time| *time > 0).unwrap_or(now)
+    }
+
+    #[inline]
+    pub(super) fn line(&self, log_form: LogForm) -> Result<Cow<'_, [u8]>, WireError> {
+        match (self.body, &self.form) {
+            (_, Some(form)) if log_form == LogForm::Message => Ok(Cow::Borrowed(form.message.as_bytes())),
+            (Some(body), _) if body != AnyValue::Empty => body.text_bytes(),
+            // A record without a body is an event: its name is what happened.
+            _ => Ok(Cow::Borrowed(self.event_name)),
+        }
+    }
+
     /// Appends an EntryAdapter. Of a name that comes more than once the record's own field is written, else the nearest.
-    /// `names` is kept from record to record.
+    /// Of a line in pieces, the first has all metadata, the others what finds them. `names` is kept from record to record.
+    #[allow(clippy::too_many_arguments)]
     pub(super) fn put(
         &self,
         timestamp: u64,
+        line: &[u8],
+        piece: Option<Piece>,
         around: &Surroundings<'_>,
         names: &mut AttributeNames<'a>,
         out: &mut Vec<u8>,
@@ -62,57 +113,69 @@ impl<'a> Record<'a> {
             put_varint_field(out, 1, timestamp / 1_000_000_000);
             put_varint_field(out, 2, timestamp % 1_000_000_000);
         });
-        match self.body {
-            Some(AnyValue::String(text)) => put_bytes_field(out, ENTRY_LINE, text),
-            Some(body) if body != AnyValue::Empty => put_bytes_field(out, ENTRY_LINE, &body.text_bytes()?),
-            // A record without a body is an event: its name is what happened.
-            _ => put_bytes_field(out, ENTRY_LINE, self.event_name),
-        }
+        put_bytes_field(out, ENTRY_LINE, line);
+        let begin = out.len();
         self.put_own_fields(timestamp, out);
+        if let Some(piece) = piece {
+            put_pair(out, "part", format!("{}/{}", piece.number, piece.of).as_bytes());
+        }
         if !around.resource.tenant_is_label {
             put_pair(out, TENANT, around.resource.tenant.as_bytes());
         }
-        if names.are_of(&self.attributes, around) {
+        if piece.is_some_and(|piece| piece.number > 1) {
+            return Ok(());
+        }
+        if self.form.is_none() && piece.is_none() && names.are_of(&self.attributes, around) {
             names.put(&self.attributes, out)?;
             out.extend_from_slice(&around.encoded);
             encoded.label_collisions += around.collisions;
-            return Ok(());
+            // Encoded, they are longer than their texts: this is enough to know that they fit.
+            let fit = MAX_OWN_PAIRS + self.attributes.len() + around.kept.len() <= around.limits.max_metadata_pairs
+                && out.len() - begin <= around.limits.max_metadata_bytes;
+            return if fit { Ok(()) } else { metadata::limit(out, begin, &around.limits, 0, encoded) };
         }
-        self.put_one_by_one(timestamp, around, out, encoded)
+        let left_out = self.put_one_by_one(timestamp, piece, around, out, encoded)?;
+        metadata::limit(out, begin, &around.limits, left_out, encoded)
     }
 
-    /// The metadata where names collide, values are maps, or a tenant is claimed.
+    /// The metadata where names collide, values are maps, a tenant is claimed, or the body says more. Returns how many
+    /// pairs are too many for any entry.
     fn put_one_by_one(
         &self,
         timestamp: u64,
+        piece: Option<Piece>,
         around: &Surroundings<'_>,
         out: &mut Vec<u8>,
         encoded: &mut Encoded,
-    ) -> Result<(), WireError> {
+    ) -> Result<u64, WireError> {
         let mut attributes = Metadata::default();
         for &attribute in &self.attributes {
             attributes.flatten(attribute, 0)?;
         }
-        let mut claims_tenant = false;
-        let nearest_first = [&attributes, around.scope, &around.resource.metadata];
-        for (level, metadata) in nearest_first.iter().enumerate() {
-            for (index, (name, value)) in metadata.pairs.iter().enumerate() {
-                if name == TENANT {
-                    // The tenant is who proved to be it, whatever stands in the payload.
-                    claims_tenant |= value != around.resource.tenant;
-                    continue;
-                }
-                let nearer = nearest_first[..level].iter().any(|metadata| metadata.has(name));
-                let earlier = metadata.pairs[..index].iter().any(|(known, _)| known == name);
-                if nearer || earlier || self.has_field(name, timestamp) {
-                    encoded.label_collisions += 1;
-                } else {
-                    put_pair(out, name, value.as_bytes());
-                }
+        let nothing = Metadata::default();
+        let of_form = self.form.as_ref().map_or(&nothing, |form| &form.metadata);
+        let mut claims_tenant =
+            around.claims_tenant || self.form.as_ref().is_some_and(|form| form.claims(around.resource.tenant));
+        let mut left_out = attributes.left_out + of_form.left_out + around.left_out;
+        encoded.label_collisions += around.collisions;
+        let own = attributes.pairs.iter().chain(&of_form.pairs).map(|(name, value)| (&**name, &**value));
+        let service = self.form.as_ref().and_then(|form| form.other_service(around.resource));
+        let mut kept: Vec<&str> = Vec::new();
+        for (name, value) in own.chain(service).chain(around.kept.iter().copied()) {
+            if name == TENANT {
+                // The tenant is who proved to be it, whatever stands in the payload.
+                claims_tenant |= value != around.resource.tenant;
+            } else if kept.contains(&name) || self.has_field(name, timestamp) || (piece.is_some() && name == "part") {
+                encoded.label_collisions += 1;
+            } else if kept.len() >= around.limits.max_metadata_pairs {
+                left_out += 1;
+            } else {
+                kept.push(name);
+                put_pair(out, name, value.as_bytes());
             }
         }
         encoded.tenant_claims += u64::from(claims_tenant);
-        Ok(())
+        Ok(left_out)
     }
 
     fn put_own_fields(&self, timestamp: u64, out: &mut Vec<u8>) {
@@ -121,12 +184,19 @@ impl<'a> Record<'a> {
                 put_written_pair(out, name, |out| put_hex(out, id));
             }
         }
-        if !self.severity_text.is_empty() {
-            put_pair(out, "severity_text", self.severity_text);
+        let (mut severity_text, mut severity_number) = (self.severity_text, self.severity_number);
+        if let Some(form) = &self.form {
+            self.put_fields_of(form, out);
+            if self.has_no_severity() {
+                (severity_text, severity_number) = (form.level.as_bytes(), form.severity_number());
+            }
+        }
+        if !severity_text.is_empty() {
+            put_pair(out, "severity_text", severity_text);
         }
         let observed_time = if self.observed_time == timestamp { 0 } else { self.observed_time };
         for (value, name) in [
-            (self.severity_number, "severity_number"),
+            (severity_number, "severity_number"),
             (u64::from(self.flags), "flags"),
             (observed_time, "observed_timestamp"),
         ] {
@@ -142,13 +212,38 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Ids and level that only the body says.
+    #[cold]
+    fn put_fields_of(&self, form: &Form<'_>, out: &mut Vec<u8>) {
+        let trace_id = if self.trace_id.is_empty() { form.trace_id.as_str() } else { "" };
+        let span_id = if self.span_id.is_empty() { form.span_id.as_str() } else { "" };
+        for (name, value) in
+            [("trace_id", trace_id), ("span_id", span_id), ("level", &form.level), ("request_id", &form.request_id)]
+        {
+            if !value.is_empty() {
+                put_pair(out, name, value.as_bytes());
+            }
+        }
+    }
+
+    fn has_no_severity(&self) -> bool {
+        self.severity_text.is_empty() && self.severity_number == 0
+    }
+
     /// Whether [`Record::put_own_fields`] writes a pair of this name.
     fn has_field(&self, name: &str, timestamp: u64) -> bool {
+        let form = |of: fn(&Form<'_>) -> bool| self.form.as_deref().is_some_and(of);
         match name {
-            "trace_id" => !self.trace_id.is_empty(),
-            "span_id" => !self.span_id.is_empty(),
-            "severity_text" => !self.severity_text.is_empty(),
-            "severity_number" => self.severity_number > 0,
+            "trace_id" => !self.trace_id.is_empty() || form(|form| !form.trace_id.is_empty()),
+            "span_id" => !self.span_id.is_empty() || form(|form| !form.span_id.is_empty()),
+            "level" => form(|form| !form.level.is_empty()),
+            "request_id" => form(|form| !form.request_id.is_empty()),
+            "severity_text" => {
+                !self.severity_text.is_empty() || (self.has_no_severity() && form(|form| !form.level.is_empty()))
+            }
+            "severity_number" => {
+                self.severity_number > 0 || (self.has_no_severity() && form(|form| form.severity_number() > 0))
+            }
             "flags" => self.flags > 0,
             "observed_timestamp" => self.observed_time > 0 && self.observed_time != timestamp,
             "event_name" => self.body.is_some() && !self.event_name.is_empty(),
@@ -172,7 +267,8 @@ pub(super) struct AttributeNames<'a> {
 impl<'a> AttributeNames<'a> {
     /// Whether [`AttributeNames::put`] is right for these attributes.
     fn are_of(&mut self, attributes: &[KeyValue<'a>], around: &Surroundings<'_>) -> bool {
-        if around.special {
+        // Of more than an entry may have, the names are not compared with each other.
+        if around.special || attributes.len() > around.limits.max_metadata_pairs {
             return false;
         }
         let same = self.keys.len() == attributes.len()
@@ -192,7 +288,8 @@ impl<'a> AttributeNames<'a> {
         self.distinct = true;
         for (index, name) in names.iter().enumerate() {
             let taken = names[..index].contains(name) || around.has(name);
-            self.distinct &= !(taken || name.is_empty() || name == TENANT || is_field_name(name));
+            let is_plain = !name.is_empty() && name.len() <= MAX_NAME_BYTES;
+            self.distinct &= is_plain && !(taken || name == TENANT || is_field_name(name));
             put_bytes_field(&mut self.encoded, PAIR_NAME, name.as_bytes());
             self.ends.push(self.encoded.len());
         }

@@ -99,12 +99,14 @@ fn resource_logs(resource: Vec<Pair>, log_records: Vec<LogRecord>) -> ResourceLo
 }
 
 fn encoder() -> LokiEncoder {
+    encoder_of(LokiEntries::default())
+}
+
+fn encoder_of(entries: LokiEntries) -> LokiEncoder {
     let label = |label: &str, attribute: &str| StreamLabel { label: label.into(), attribute: attribute.into() };
-    LokiEncoder::new(&[
-        label("tenant", "tenant"),
-        label("service", "service.name"),
-        label("instance", "service.instance.id"),
-    ])
+    let labels =
+        [label("tenant", "tenant"), label("service", "service.name"), label("instance", "service.instance.id")];
+    LokiEncoder::new(&labels, entries)
 }
 
 fn pushed(resource_logs: Vec<ResourceLogs>) -> (PushRequest, Encoded) {
@@ -129,7 +131,8 @@ fn pushed_with(encoder: &LokiEncoder, resource_logs: Vec<ResourceLogs>) -> (Push
         }
     }
     let lines: usize = push.streams.iter().map(|stream| stream.entries.len()).sum();
-    assert_eq!(encoded.items, lines as u64, "the ledger is told what is written");
+    let dropped: u64 = encoded.dropped.iter().map(|(_, items)| items).sum();
+    assert_eq!(encoded.items - dropped, lines as u64, "the ledger is told what is written");
     (push, encoded)
 }
 
@@ -161,7 +164,8 @@ fn stream_labels_are_few_sorted_and_quoted() {
         let (push, _) = pushed(vec![resource_logs(resource.clone(), vec![record("hi")])]);
         assert_eq!(push.streams[0].labels, expected, "{resource:?}");
     }
-    let (push, _) = pushed_with(&LokiEncoder::new(&[]), vec![resource_logs(vec![], vec![record("hi")])]);
+    let (push, _) =
+        pushed_with(&LokiEncoder::new(&[], LokiEntries::default()), vec![resource_logs(vec![], vec![record("hi")])]);
     assert_eq!(push.streams[0].labels, r#"{service="unknown_service"}"#, "Loki refuses a stream without labels");
     assert_eq!(push.streams[0].entries[0].pairs(), [("tenant", "acme")], "said here if no label says it");
 }
@@ -418,8 +422,17 @@ proptest! {
             metadata
         };
         let (scope, metadata) = (pairs(&scope), pairs(&[3]));
-        let resource = Resource { labels: String::new(), pairs: Vec::new(), metadata, tenant: "acme", tenant_is_label: true };
-        let (around, mut one_by_one) = (Surroundings::new(&scope, &resource), Surroundings::new(&scope, &resource));
+        let resource = Resource {
+            labels: String::new(),
+            pairs: Vec::new(),
+            metadata,
+            service: "".into(),
+            tenant: "acme",
+            tenant_is_label: true,
+        };
+        let limits = LokiEntries::default();
+        let around = Surroundings::new(&scope, &resource, limits);
+        let mut one_by_one = Surroundings::new(&scope, &resource, limits);
         one_by_one.special = true;
         let records: Vec<Vec<u8>> = records
             .iter()
@@ -435,8 +448,11 @@ proptest! {
             record.read(Reader::new(bytes)).unwrap();
             let (mut out, mut expected) = (Vec::new(), Vec::new());
             let (mut encoded, mut expected_encoded) = (Encoded::default(), Encoded::default());
-            record.put(TIME, &around, &mut names, &mut out, &mut encoded).unwrap();
-            record.put(TIME, &one_by_one, &mut AttributeNames::default(), &mut expected, &mut expected_encoded).unwrap();
+            record.put(TIME, b"", None, &around, &mut names, &mut out, &mut encoded).unwrap();
+            let mut no_names = AttributeNames::default();
+            record
+                .put(TIME, b"", None, &one_by_one, &mut no_names, &mut expected, &mut expected_encoded)
+                .unwrap();
             prop_assert_eq!(Entry::decode(&out[..]).unwrap(), Entry::decode(&expected[..]).unwrap());
             prop_assert_eq!(encoded, expected_encoded);
         }
@@ -445,3 +461,12 @@ proptest! {
 
 #[path = "overflow_tests.rs"]
 mod overflow;
+
+#[path = "merge_tests.rs"]
+mod merged;
+
+#[path = "limit_tests.rs"]
+mod limits;
+
+#[path = "log_form_tests.rs"]
+mod log_form;

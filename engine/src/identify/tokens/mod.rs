@@ -15,8 +15,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::admit::bucket::Bucket;
-use crate::batch::lock;
 use crate::events::EventFd;
+use crate::lock::lock;
 use crate::otlp::Signal;
 use crate::policy::{Rate, TokenLimits};
 

@@ -4,6 +4,7 @@
 use super::*;
 use crate::encode::{loki::LokiEncoder, remote_write::RemoteWriteEncoder};
 use crate::otlp::{items::leave_out, json};
+use crate::policy::LokiEntries;
 use crate::relabel::Rules;
 
 const CASES: u64 = if cfg!(debug_assertions) { 20_000 } else { 200_000 };
@@ -69,7 +70,9 @@ fn go_through(signal: Signal, request: &[u8], masker: &Masker, key: Option<&Pseu
     out.clear();
     match signal {
         Signal::Traces => {}
-        Signal::Logs => drop(LokiEncoder::new(&[]).encode(&left, "acme", 1, None, &mut out).unwrap()),
+        Signal::Logs => {
+            drop(LokiEncoder::new(&[], LokiEntries::default()).encode(&left, "acme", 1, None, &mut out).unwrap())
+        }
         Signal::Metrics => {
             let rules = Rules::compile(&[]).unwrap();
             drop(RemoteWriteEncoder::new(&[]).encode(&left, "acme", &rules, &mut out).unwrap());

@@ -1,0 +1,1 @@
+"""`gateway replay`: dead letters are sent again."""

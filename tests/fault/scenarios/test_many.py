@@ -1,0 +1,47 @@
+"""Many at once: connections, and tenants. Everything arrives, in bounded memory."""
+
+from pathlib import Path
+
+from tests.fault.harness.backend_control import ScriptedBackend
+from tests.fault.harness.crowd import crowd
+from tests.fault.harness.daemon import Daemon, config_for
+from tests.fault.harness.judge import judge
+from tests.fault.harness.scale import Note, scaled
+
+CONNECTIONS = 2000
+TENANTS = scaled(2000, 10_000)
+PEAK_RSS_MIB = 400
+START_S = 60
+
+
+def test_two_thousand_connections_at_once_are_all_served(tmp_path: Path, backend: ScriptedBackend, note: Note) -> None:
+    tenants = ["acme", "globex"]
+    with Daemon(tmp_path, config_for(tmp_path, backend, tenants)) as daemon:
+        sent = crowd(
+            daemon.gateway.http,
+            tenants=tenants,
+            connections=CONNECTIONS,
+            requests=scaled(2, 20),
+            timeout_s=scaled(60, 600),
+        )
+        assert set(sent.codes()) == {"OK"}, sent.codes()
+        daemon.at_rest()
+        slowest = max(attempt.took_s for attempt in sent.attempts)
+        note(judge(sent, backend.arrivals()), f"slowest answer {slowest:.2f} s", f"peak {daemon.peak_rss_mib:.0f} MiB")
+        assert daemon.peak_rss_mib < PEAK_RSS_MIB
+
+
+def test_thousands_of_tenants_start_and_are_all_served(tmp_path: Path, backend: ScriptedBackend, note: Note) -> None:
+    tenants = [f"t{number}" for number in range(TENANTS)]
+    daemon = Daemon(tmp_path, config_for(tmp_path, backend, tenants))
+    with daemon:
+        started_s = daemon.start_s
+        sent = crowd(
+            daemon.gateway.http, tenants=tenants, connections=50, requests=TENANTS // 50, timeout_s=scaled(60, 600)
+        )
+        assert set(sent.codes()) == {"OK"}, sent.codes()
+        daemon.at_rest(120)
+        assert {attempt.items.tenant for attempt in sent.attempts} == set(tenants), "each had its turn"
+        note(judge(sent, backend.arrivals()), f"started in {started_s:.1f} s", f"peak {daemon.peak_rss_mib:.0f} MiB")
+        assert daemon.peak_rss_mib < PEAK_RSS_MIB
+        assert started_s < START_S

@@ -1,0 +1,126 @@
+"""TLS towards destinations: what is shown and believed follows the files, and names can be others than the URL's."""
+
+import shutil
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import TypeAdapter
+from structlog.testing import capture_logs
+
+from gateway.config.destinations import Destination
+from gateway.config.tls import ClientTls, ServerTls
+from gateway.delivery import watched
+from gateway.delivery.destinations import Sender, open_sender
+from gateway.delivery.outcome import Delivered, Outcome, Retry
+from gateway.delivery.tls import client_context
+from gateway.types import Lane, Signal
+from tests.support.certificates import Authority, Certificate
+from tests.support.scripted import Backend, scripted, scripted_grpc
+
+PROTOCOLS = {"http": scripted, "grpc": scripted_grpc}
+
+
+@pytest.fixture(autouse=True)
+def looked_at_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watched, "LOOK_INTERVAL_S", 0.0)
+
+
+@asynccontextmanager
+async def opened(backend: Backend, protocol: str, tls: dict[str, Any]) -> AsyncIterator[Sender]:
+    config = {"type": "otlp", "endpoint": backend.url, "protocol": protocol, "timeout": "2s", "tls": tls}
+    async with aiohttp.ClientSession() as session:
+        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
+        try:
+            yield sender
+        finally:
+            await sender.close()
+
+
+async def send(sender: Sender) -> Outcome:
+    return await sender.send(Lane("acme", "backend", Signal.TRACES), [b"something"])
+
+
+def server_tls(certificate: Certificate, authority: Authority) -> ServerTls:
+    return ServerTls(cert_file=certificate.cert_file, key_file=certificate.key_file, client_ca_file=authority.file)
+
+
+def put(certificate: Certificate, folder: Path) -> dict[str, Path]:
+    """The certificate where a destination's configuration names it."""
+    shutil.copy(certificate.cert_file, folder / "tls.crt")
+    shutil.copy(certificate.key_file, folder / "tls.key")
+    return {"cert_file": folder / "tls.crt", "key_file": folder / "tls.key"}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_client_certificate_that_is_replaced_is_shown_by_new_connections(tmp_path: Path, protocol: str) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    backend_tls = server_tls(authority.issue("backend"), authority)
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    pair = put(stranger.issue("old"), folder)
+    async with (
+        PROTOCOLS[protocol](tls=backend_tls) as backend,
+        opened(backend, protocol, {"ca_file": authority.file, **pair}) as sender,
+    ):
+        assert isinstance(await send(sender), Retry), "the backend does not know who signed it"
+        put(authority.issue("new"), folder)
+        assert await send(sender) == Delivered()
+        (folder / "tls.crt").write_text("half")
+        with capture_logs() as logs:
+            assert await send(sender) == Delivered(), "what cannot be used is not used"
+            assert await send(sender) == Delivered()
+        assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_ca_that_is_replaced_is_believed_by_new_connections(tmp_path: Path, protocol: str) -> None:
+    authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
+    shown = authority.issue("gateway")
+    ca_file = tmp_path / "ca.crt"
+    shutil.copy(stranger.file, ca_file)
+    tls = {"ca_file": ca_file, "cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with (
+        PROTOCOLS[protocol](tls=server_tls(authority.issue("backend"), authority)) as backend,
+        opened(backend, protocol, tls) as sender,
+    ):
+        assert isinstance(await send(sender), Retry)
+        shutil.copy(authority.file, ca_file)
+        assert await send(sender) == Delivered()
+        shutil.copy(stranger.file, ca_file)
+        assert isinstance(await send(sender), Retry), "no connection from before is used"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_certificate_may_bear_another_name_than_the_url(tmp_path: Path, protocol: str) -> None:
+    authority = Authority(tmp_path)
+    shown = authority.issue("gateway")
+    served = authority.issue("backend", dns_names=["backend.example"])
+    tls = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with PROTOCOLS[protocol](tls=server_tls(served, authority)) as backend:
+        async with opened(backend, protocol, {**tls, "server_name": "backend.example"}) as sender:
+            assert await send(sender) == Delivered()
+        async with opened(backend, protocol, {**tls, "server_name": "other.example"}) as sender:
+            assert isinstance(await send(sender), Retry)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_files_that_cannot_be_used_are_an_error_when_a_destination_is_opened(
+    tmp_path: Path, protocol: str
+) -> None:
+    (tmp_path / "a").write_text("nothing")
+    for tls in ({"ca_file": tmp_path / "no"}, {"cert_file": tmp_path / "a", "key_file": tmp_path / "a"}):
+        with pytest.raises((OSError, ValueError)):
+            async with opened(Backend(url="https://127.0.0.1:1"), protocol, tls):
+                pass
+
+
+def test_tls_is_1_2_at_least(tmp_path: Path) -> None:
+    context = client_context(ClientTls(ca_file=Authority(tmp_path).file))
+    assert isinstance(context, ssl.SSLContext)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert ssl.create_default_context().minimum_version >= ssl.TLSVersion.TLSv1_2, "that of sessions"

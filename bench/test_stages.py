@@ -3,6 +3,7 @@
 Run by `make bench`, or alone: pytest bench.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gateway._engine import Engine, compress
+from gateway._engine import Engine, compress, merge_streams
 from gateway.config.models import Config
 from gateway.policy.compiler import compile_table
 from gateway.send import payloads
@@ -82,3 +83,29 @@ def test_stage(benchmark: BenchmarkFixture, engine: Engine, stage: Stage) -> Non
 def test_compression(benchmark: BenchmarkFixture, engine: Engine, codec: Literal["snappy", "gzip", "zstd"]) -> None:
     payload = engine.trial("acme", "logs", request_of("logs"), ["mask", "relabel", "loki"])
     assert len(benchmark(compress, codec, [payload])) < len(payload)
+
+
+def test_joined_pushes(benchmark: BenchmarkFixture, engine: Engine) -> None:
+    """A megabyte of requests that bring the same stream, the latest first."""
+    push = engine.trial("acme", "logs", request_of("logs"), ["mask", "relabel", "loki"])
+    later = engine.trial("acme", "logs", request_of("logs"), ["mask", "relabel", "loki"])
+    parts = [later, push] * ((1 << 19) // len(push))
+    merged = benchmark(merge_streams, parts)
+    assert merged is not None
+    assert len(merged) < sum(map(len, parts))
+
+
+def test_json_log_lines(benchmark: BenchmarkFixture, engine: Engine) -> None:
+    """What `log_form: keep` makes of bodies that are JSON log lines."""
+    request = payloads.logs(ITEMS)
+    for index, record in enumerate(request.resource_logs[0].scope_logs[0].log_records):
+        line = {
+            "timestamp": "2026-03-01T10:00:00.25Z",
+            "level": "info",
+            "service": "checkout",
+            "request_id": f"{index:032x}",
+            "message": f"order {index} was paid by invoice, took 12 ms",
+            "metadata": {"order": {"id": index, "total": 12.5}, "attempts": 1},
+        }
+        record.body.string_value = json.dumps(line)
+    assert b"order_total" in benchmark(engine.trial, "acme", "logs", request.SerializeToString(), ["loki"])

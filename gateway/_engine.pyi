@@ -187,6 +187,9 @@ class Engine:
         items come.
         """
 
+    def awaited_connections(self) -> int:
+        """Connections over HTTP/1.1 that have had no answer since `leave`, a moment after it."""
+
     def under_way(self) -> tuple[int, int, int, int]:
         """Open connections, active requests, those of them that are taken (their body is here), and batches that are
         closed and neither acked nor failed.

@@ -9,9 +9,11 @@ from gateway._engine import Engine
 
 log = structlog.get_logger(__name__)
 
-# A successor takes new connections a moment later, so that clients over HTTP/1.1 hear with an answer that they are to
-# come again: an idle connection that is closed may meet the next request half-way.
-_NOTICE_S = 0.3
+# Clients over HTTP/1.1 hear with an answer that they are to come again: an idle connection that is closed may meet the
+# next request half-way, and some clients do not look before they use it. SDKs of OpenTelemetry send every 5 s.
+_NOTICE_S = 6.0
+# By then every connection has heard of it.
+_SHORTEST_NOTICE_S = 0.1
 # What a slow client may cost the others in a hand-over: their connections wait for it to be over.
 _HAND_OVER_PATIENCE_S = 3.0
 # Connections that were told to go and have no request under way; most are gone after one round trip.
@@ -28,7 +30,10 @@ async def empty(engine: Engine, *, to_successor: bool, delay_s: float, timeout_s
     coming in after most of this is refused as UNAVAILABLE, for the client to send again.
     """
     engine.leave(to_successor=to_successor)
-    await asyncio.sleep(_NOTICE_S if to_successor else delay_s)
+    if to_successor:
+        await _clients_hear(engine)
+    else:
+        await asyncio.sleep(delay_s)
     started = time.monotonic()
     engine.close_listeners()
     patience_s = timeout_s * (1 - _RESERVE)
@@ -48,6 +53,14 @@ async def empty(engine: Engine, *, to_successor: bool, delay_s: float, timeout_s
             return
     if requests:
         log.warning("requests did not come in to their end; their clients are told to retry", requests=requests)
+
+
+async def _clients_hear(engine: Engine) -> None:
+    """Until each client over HTTP/1.1 had an answer, or will not ask soon. Connections are taken meanwhile."""
+    deadline = time.monotonic() + _NOTICE_S
+    await asyncio.sleep(_SHORTEST_NOTICE_S)
+    while engine.awaited_connections() and time.monotonic() < deadline:
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _requests_end(engine: Engine, started: float, patience_s: float) -> None:

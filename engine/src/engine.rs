@@ -57,6 +57,7 @@ impl Engine {
             departure: watch::Sender::new(Departure::default()),
             intake_closed: AtomicBool::new(false),
             connections: [AtomicU64::new(0), AtomicU64::new(0)],
+            awaited_connections: AtomicU64::new(0),
             refused_connections: AtomicU64::new(0),
             tls: [watch::Sender::new(None), watch::Sender::new(None)],
             handshake_failures: HandshakeFailures::default(),
@@ -223,6 +224,11 @@ impl Engine {
     /// Refuses every request whose body is not here yet.
     pub fn close_intake(&self) {
         self.shared.close_intake();
+    }
+
+    /// Connections over HTTP/1.1 that have not had an answer since `leave`.
+    pub fn awaited_connections(&self) -> u64 {
+        self.shared.awaited_connections.load(Ordering::Relaxed)
     }
 
     /// Open connections, active requests, requests that are past their body, and batches that wait to be kept.

@@ -23,6 +23,7 @@ use crate::policy::{
     self, Ack, Claims, Encoding, OverLimit, Quota, SeriesQuota, SignalPolicy, StreamQuota, Table, VolumeLimits,
 };
 use crate::relabel::Rules;
+use crate::routes::Conditions;
 use crate::sample::RatioSampler;
 
 /// More requests than these at a time no tenant has under way at one destination.
@@ -95,8 +96,10 @@ pub struct SignalRules {
     pub stream_quota: Option<StreamQuota>,
     /// How series are named, by all destinations of the signal together: what the series budget counts.
     pub series_names: RemoteWriteEncoder,
-    /// The route, if there is one, that names series just so: index into [`Tenant::routes`].
+    /// The route, if there is one, that takes everything and names series just so: index into [`Tenant::routes`].
     pub counting_route: Option<usize>,
+    /// Which of [`Tenant::routes`] takes what.
+    pub conditions: Conditions,
     /// Indices into the generation's destinations.
     routes: Vec<usize>,
 }
@@ -283,7 +286,9 @@ impl Generation {
 }
 
 fn compile_signal(signal: Signal, spec: &SignalPolicy, destinations: &[Destination]) -> Result<SignalRules, String> {
-    for &route in &spec.routes {
+    let conditions = Conditions::compile(&spec.routes)?;
+    let routes: Vec<usize> = spec.routes.iter().map(|route| route.to).collect();
+    for &route in &routes {
         let destination = destinations.get(route).ok_or_else(|| format!("routes: there is no destination {route}"))?;
         if !destination.encoder.carries(signal) {
             return Err(format!("routes: destination {} cannot carry {}", destination.name, signal.name()));
@@ -304,7 +309,9 @@ fn compile_signal(signal: Signal, spec: &SignalPolicy, destinations: &[Destinati
         Encoder::RemoteWrite(encoder) => Some(encoder),
         Encoder::Otlp | Encoder::OtlpJson | Encoder::Loki(_) => None,
     };
-    let series_names = RemoteWriteEncoder::union(spec.routes.iter().filter_map(remote_write));
+    let series_names = RemoteWriteEncoder::union(routes.iter().filter_map(remote_write));
+    let counts = |index: usize| conditions.takes_all(index) && remote_write(&routes[index]) == Some(&series_names);
+    let counting_route = (0..routes.len()).find(|&index| counts(index));
     Ok(SignalRules {
         masker,
         resource_rules: Rules::compile(&spec.relabel.resource).map_err(|error| format!("relabel.resource: {error}"))?,
@@ -313,8 +320,9 @@ fn compile_signal(signal: Signal, spec: &SignalPolicy, destinations: &[Destinati
         quota: spec.quota,
         series_quota: spec.series.filter(|_| signal == Signal::Metrics),
         stream_quota: spec.streams.filter(|_| signal == Signal::Logs),
-        counting_route: spec.routes.iter().position(|route| remote_write(route) == Some(&series_names)),
+        counting_route,
         series_names,
-        routes: spec.routes.clone(),
+        conditions,
+        routes,
     })
 }

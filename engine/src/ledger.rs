@@ -42,10 +42,12 @@ pub enum RejectReason {
     SeriesLimit,
     /// The tenant's pseudonym key is not there yet.
     NoPseudonymKey,
+    /// Items whose resource no route takes; the rest of the request is taken.
+    NoRoute,
 }
 
 impl RejectReason {
-    pub const ALL: [RejectReason; 20] = [
+    pub const ALL: [RejectReason; 21] = [
         RejectReason::Malformed,
         RejectReason::Abandoned,
         RejectReason::UnsupportedEncoding,
@@ -66,6 +68,7 @@ impl RejectReason {
         RejectReason::QueueFull,
         RejectReason::SeriesLimit,
         RejectReason::NoPseudonymKey,
+        RejectReason::NoRoute,
     ];
 
     pub fn name(self) -> &'static str {
@@ -90,6 +93,7 @@ impl RejectReason {
             RejectReason::QueueFull => "queue_full",
             RejectReason::SeriesLimit => "series_limit",
             RejectReason::NoPseudonymKey => "no_pseudonym_key",
+            RejectReason::NoRoute => "no_route",
         }
     }
 }

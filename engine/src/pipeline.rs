@@ -18,6 +18,7 @@ use crate::otlp::items::{keep_first, leave_out, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
 use crate::policy::{Claims, SeriesQuota};
 use crate::resource;
+use crate::routes::Chosen;
 use crate::sample::{sample, sample_logs, Threshold};
 use crate::shares::{append, Share};
 
@@ -166,7 +167,22 @@ pub fn process(
     if let Grant::Downsampled { expected, .. } = grant {
         tenant.state.budgets[signal.index()].settle(expected, received.items());
     }
-    let sampled = edits.apply(&relabelled);
+    let mut sampled = edits.apply(&relabelled);
+
+    if rules.conditions.may_leave_out() {
+        edits.clear();
+        match rules.conditions.leave_out(signal, &sampled, &mut edits) {
+            Ok(0) => {}
+            Ok(lost) => {
+                received.reject_part(RejectReason::NoRoute, lost);
+                let reason = RejectReason::NoRoute.name();
+                accepted
+                    .reject(lost, &format!("{reason}: {lost} of {items} items are of resources that no route takes"));
+                sampled = Cow::Owned(edits.apply(&sampled).into_owned());
+            }
+            Err(error) => return Err(reject_malformed(received, error.into())),
+        }
+    }
 
     edits.clear();
     let budget = rules.series_quota.as_ref().zip(tenant.state.active.series());
@@ -309,23 +325,36 @@ fn hand_over(
     let now = || Now::read(path.now_ns());
     let streams = stream_budget.as_ref().map(|(quota, budget)| Streams { budget, quota, now: now() });
     let mut pieces: Vec<Share<'_>> = Vec::with_capacity(routes.len());
+    let chosen = match rules.conditions.choose(signal, &request) {
+        Ok(chosen) => chosen,
+        Err(error) => return Err(reject_malformed(received, error.into())),
+    };
     for (index, route) in routes.iter().enumerate() {
-        let mut payload = Vec::new();
-        let is_last = index + 1 == routes.len();
         if let Some((_, payload, encoded)) = counted.written.take_if(|(written, ..)| *written == index) {
             pieces.push(Share { route, payload, encoded });
             continue;
         }
+        let (part, others) = chosen.as_ref().and_then(|chosen| chosen.part(index, &request)).unzip();
+        let input = match part {
+            Some(part) => Cow::Owned(part),
+            None if index + 1 == routes.len() => std::mem::take(&mut request),
+            None => Cow::Borrowed(request.as_ref()),
+        };
+        let mut payload = Vec::new();
         let encoded = match route.encoder.as_ref() {
-            // The last destination that wants OTLP as it is gets the bytes themselves, no copy.
-            Encoder::Otlp if is_last => otlp::count_items(signal, &request).map(|items| {
-                payload = std::mem::take(&mut request).into_owned();
+            // Nobody else wants these bytes, or not as they are: the last destination gets them without a copy.
+            Encoder::Otlp => otlp::count_items(signal, &input).map(|items| {
+                payload = input.into_owned();
                 Encoded { items, ..Encoded::default() }
             }),
-            encoder => encode(encoder, signal, rules, &tenant.state.id, streams, &request, &mut payload),
+            encoder => encode(encoder, signal, rules, &tenant.state.id, streams, &input, &mut payload),
         };
         match encoded {
-            Ok(encoded) => pieces.push(Share { route, payload, encoded }),
+            Ok(mut encoded) => {
+                // This destination gets nothing of what its route does not take.
+                encoded.filtered += others.unwrap_or(0);
+                pieces.push(Share { route, payload, encoded });
+            }
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
@@ -336,16 +365,13 @@ fn hand_over(
         None => append(path, signal, pieces, received, &reservation),
         // Batches get the samples of an overflow series in the order in which they are made.
         Some(budget) => budget.emit(&counted.held.grown, &tenant.state.id, now(), |samples| {
-            let encoded = pieces.iter_mut().try_for_each(|piece| {
-                let more = encode(
-                    &piece.route.encoder,
-                    signal,
-                    rules,
-                    &tenant.state.id,
-                    streams,
-                    samples,
-                    &mut piece.payload,
-                )?;
+            let encoded = pieces.iter_mut().enumerate().try_for_each(|(index, piece)| {
+                // What was folded is in no other place: an overflow series that no route takes goes everywhere.
+                let chosen = rules.conditions.choose(signal, samples)?.map(Chosen::leaving_out_nothing);
+                let part = chosen.and_then(|chosen| chosen.part(index, samples)).map(|(part, _)| part);
+                let input = part.as_deref().unwrap_or(samples);
+                let (encoder, payload) = (piece.route.encoder.as_ref(), &mut piece.payload);
+                let more = encode(encoder, signal, rules, &tenant.state.id, streams, input, payload)?;
                 piece.encoded.items += more.items;
                 more.dropped.into_iter().for_each(|(reason, items)| piece.encoded.drop_items(reason, items));
                 Ok(())

@@ -3,6 +3,8 @@
 //! Python compiles the configuration into this table (`gateway/policy/compiler.py`), serialises it as JSON and hands it
 //! over with `Engine.apply`. These structs are the table's schema; each stage compiles its own part.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::otlp::Signal;
@@ -227,8 +229,7 @@ pub enum Claims {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignalPolicy {
-    /// Indices into `Table::destinations`.
-    pub routes: Vec<usize>,
+    pub routes: Vec<Route>,
     pub quota: Quota,
     pub mask: Option<Mask>,
     pub relabel: Relabel,
@@ -239,6 +240,20 @@ pub struct SignalPolicy {
     /// Logs only, and only on their way to Loki.
     #[serde(default)]
     pub streams: Option<StreamQuota>,
+}
+
+/// A way to a destination, perhaps of some resources only. Regexes are RE2 and anchored, by attribute of the resource.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Index into `Table::destinations`.
+    pub to: usize,
+    /// All of them match.
+    #[serde(default)]
+    pub when: BTreeMap<String, String>,
+    /// Not all of these match.
+    #[serde(default)]
+    pub unless: BTreeMap<String, String>,
 }
 
 /// How many series may be active.

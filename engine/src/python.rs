@@ -271,6 +271,10 @@ impl Engine {
         self.0.close_intake();
     }
 
+    fn awaited_connections(&self) -> u64 {
+        self.0.awaited_connections()
+    }
+
     fn under_way(&self) -> (u64, u64, u64, u64) {
         self.0.under_way()
     }

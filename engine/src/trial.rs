@@ -58,10 +58,14 @@ fn pass(tenant: &Tenant, keys: &PseudonymKeys, signal: Signal, request: &[u8], s
             }
         }
         destination => {
-            let route = tenant.routes(signal).iter().find(|route| *route.lane.destination == *destination);
-            let encoder = &route.ok_or("there is no such stage, nor a destination of that name")?.encoder;
+            let mut routes = tenant.routes(signal).iter().enumerate();
+            let route = routes.find(|(_, route)| *route.lane.destination == *destination);
+            let (index, route) = route.ok_or("there is no such stage, nor a destination of that name")?;
+            let chosen = rules.conditions.choose(signal, request).map_err(|error| error.to_string())?;
+            let part = chosen.and_then(|chosen| chosen.part(index, request)).map(|(part, _)| part);
             let mut payload = Vec::new();
-            pipeline::encode(encoder, signal, rules, id, None, request, &mut payload)
+            let input = part.as_deref().unwrap_or(request);
+            pipeline::encode(&route.encoder, signal, rules, id, None, input, &mut payload)
                 .map_err(|error| error.to_string())?;
             return Ok(payload);
         }

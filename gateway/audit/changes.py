@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway.config.models import TenantSettings
+from gateway.config.routes import Route
+from gateway.types import Signal
 
 Change = dict[str, object]
 # Of a URL only this much is shown: paths and queries of webhooks are credentials.
@@ -33,8 +35,18 @@ def _model(path: str, old: BaseModel, new: BaseModel) -> Iterator[Change]:
         inner = f"{path}.{name}" if path else name
         words = _words(info.annotation)
         if name == "routes" and isinstance(old, TenantSettings) and isinstance(new, TenantSettings):
-            words = {word for routes in (old.routes, new.routes) for names in routes.values() for word in names}
-        yield from _value(inner, getattr(old, name), getattr(new, name), words)
+            words = {route.to for routes in (old.routes, new.routes) for listed in routes.values() for route in listed}
+            yield from _value(inner, _routes(old), _routes(new), words)
+        else:
+            yield from _value(inner, getattr(old, name), getattr(new, name), words)
+
+
+def _routes(settings: TenantSettings) -> dict[Signal, tuple[Route | str, ...]]:
+    """As they are written: a destination's name where there is no condition."""
+    return {
+        signal: tuple(route.to if route.takes_all else route for route in routes)
+        for signal, routes in settings.routes.items()
+    }
 
 
 def _value(path: str, old: Any, new: Any, words: set[Any]) -> Iterator[Change]:

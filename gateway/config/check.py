@@ -1,13 +1,12 @@
 """What a model alone cannot see: keys that refer to each other, files, folders, regexes. All of it at once."""
 
 import os
-import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.config.destinations import FileDestination, LokiDestination, RemoteWriteDestination
+from gateway.config.destinations import FileDestination
 from gateway.config.destinations_check import destination_problems
 from gateway.config.document import KeyPath
 from gateway.config.encryption import read_wrapping_key
@@ -18,6 +17,7 @@ from gateway.config.names import is_loopback
 from gateway.config.problems import ConfigError, Problem, everybody_may_read
 from gateway.config.pseudonyms import parse_key
 from gateway.config.quotas import BURSTS, ONLY_FOR, Quotas
+from gateway.config.routes_check import check_regex, check_routes
 from gateway.config.signing_key import read_signing_key
 from gateway.config.tls_check import ca_problems, crl_problems, pair_problems, server_tls_problems
 from gateway.types import Signal
@@ -260,24 +260,7 @@ def _unwritable(folder: Path) -> str | None:
 
 
 def _settings(loaded: Loaded, path: KeyPath, settings: TenantSettings) -> Iterator[Problem]:
-    destinations = loaded.config.destinations
-    for signal, names in settings.routes.items():
-        for index, name in enumerate(names):
-            where = (*path, "routes", signal.value, index)
-            destination = destinations.get(name)
-            if destination is None:
-                yield loaded.problem(where, f"there is no destination {name}; there are {', '.join(destinations)}")
-            elif isinstance(destination, RemoteWriteDestination) and signal is not Signal.METRICS:
-                yield loaded.problem(where, f"{name} is remote_write, which takes metrics only")
-            elif isinstance(destination, LokiDestination) and signal is not Signal.LOGS:
-                yield loaded.problem(where, f"{name} is loki, which takes logs only")
-            elif (
-                signal is Signal.METRICS
-                and settings.relabel.metrics
-                and not isinstance(destination, RemoteWriteDestination)
-            ):
-                message = f"relabel.metrics works on series, which {name} does not get; use relabel.resource there"
-                yield loaded.problem(where, message, warning=True)
+    yield from check_routes(loaded, path, settings)
     yield from _quotas(loaded, (*path, "quotas"), settings.quotas)
     for name in Relabel.model_fields:
         for index, rule in enumerate(getattr(settings.relabel, name) or ()):
@@ -307,12 +290,7 @@ _NEEDS_TARGET = {"replace", "hashmod", "lowercase", "uppercase", "keepequal", "d
 
 
 def _relabel_rule(loaded: Loaded, path: KeyPath, rule: RelabelRule) -> Iterator[Problem]:
-    try:
-        # Python's syntax is wider than RE2's; the engine, which compiles the policy next, has the last word.
-        re.compile(rule.regex)
-    except re.error as error:
-        column = "" if error.colno is None else f" at column {error.colno}"
-        yield loaded.problem((*path, "regex"), f"{error.msg}{column}; regexes are RE2, anchored")
+    yield from check_regex(loaded, (*path, "regex"), rule.regex)
     if rule.action in _NEEDS_TARGET and not rule.target_label:
         yield loaded.problem(path, f"action {rule.action} needs target_label")
     if rule.action == "hashmod" and rule.modulus == 0:

@@ -13,9 +13,6 @@ from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.base import Model
 from gateway.config.destinations import Destination
-from gateway.config.destinations import FileDestination as FileDestination
-from gateway.config.destinations import NetworkDestination as NetworkDestination
-from gateway.config.destinations import Retry as Retry
 from gateway.config.encryption import QueueEncryption
 from gateway.config.identity import DEFAULT_IDENTITY, ApiKey, IdentityProvider, Tokens
 from gateway.config.masking import Mask
@@ -23,6 +20,7 @@ from gateway.config.names import Address, TenantId
 from gateway.config.pseudonyms import PseudonymKeySource, VaultConfig
 from gateway.config.quantities import ByteSize, Seconds
 from gateway.config.quotas import Quotas
+from gateway.config.routes import Routes
 from gateway.config.tls import ListenTls, ServerTls
 from gateway.types import Signal
 
@@ -164,8 +162,9 @@ class Sample(Model):
 class TenantSettings(Model):
     """What may be set for all tenants in `defaults` and for one under `tenants`."""
 
-    routes: Mapping[Signal, tuple[str, ...]] = Field(default_factory=dict)
-    """Destinations of each signal; an empty list forbids the signal. Inherited signal by signal."""
+    routes: Mapping[Signal, Routes] = Field(default_factory=dict)
+    """Destinations of each signal, each a name or {to: NAME, when: {ATTRIBUTE: REGEX}, unless: {ATTRIBUTE: REGEX}}; an
+    empty list forbids the signal. Inherited signal by signal."""
     quotas: Quotas = Quotas()
     """Inherited key by key."""
     mask: Mask | None = None

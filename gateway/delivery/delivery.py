@@ -226,7 +226,7 @@ class Delivery:
             if present is not None and (present.config, present.letters_config) == (destination, letters):
                 outlets[name] = present
                 continue
-            sender = open_sender(destination, self._session)
+            sender = open_sender(destination, self._session, self._workbench)
             outlet = outlets[name] = Outlet(name, destination, sender)
             if isinstance(letters, FileDestination) and letters_name is not None:
                 outlet.letters_config, outlet.dead_letters = letters, DeadLetters(letters_name, File(letters))

@@ -18,6 +18,7 @@ from gateway.delivery.otlp_http import OtlpHttp
 from gateway.delivery.outcome import Outcome
 from gateway.delivery.record import Part
 from gateway.delivery.remote_write import RemoteWrite
+from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
 
@@ -31,19 +32,21 @@ class Sender(Protocol):
         """Give up connections."""
 
 
-def open_sender(config: Destination, session: aiohttp.ClientSession) -> Sender:
+def open_sender(config: Destination, session: aiohttp.ClientSession, workbench: Workbench | None = None) -> Sender:
+    """`workbench`: where it compresses, if shared with others. Raises OSError or ValueError for files of TLS."""
+    workbench = workbench or Workbench()
     match config:
         case RemoteWriteDestination():
-            return RemoteWrite(config, session)
+            return RemoteWrite(config, session, workbench)
         case LokiDestination():
-            return Loki(config, session)
+            return Loki(config, session, workbench)
         case OtlpDestination(protocol="grpc"):
             # grpcio takes 8 MiB, which a daemon without such a destination need not spend.
             from gateway.delivery.otlp_grpc import OtlpGrpc
 
             return OtlpGrpc(config, session)
         case OtlpDestination():
-            return OtlpHttp(config, session)
+            return OtlpHttp(config, session, workbench)
         case FileDestination():
             return File(config)
         case _:

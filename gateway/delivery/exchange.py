@@ -88,8 +88,9 @@ class _Parts(aiohttp.Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         transport = writer.transport
-        if transport is not None:
+        if transport is not None and transport.get_extra_info("sslcontext") is None:
             # Written is what the kernel has taken: then nothing is left in memory that a closed connection waits with.
+            # Not under TLS, whose transport does not tell when its buffer is empty; there a close has a time limit.
             transport.set_write_buffer_limits(0)
         try:
             for part in self._value:

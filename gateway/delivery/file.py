@@ -8,6 +8,7 @@ from pathlib import Path
 from gateway.config.destinations import FileDestination
 from gateway.delivery.outcome import Delivered, Outcome, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.threads import in_thread
 from gateway.types import Lane
 
 
@@ -30,7 +31,7 @@ class File:
         """Whole lines, which are on disk when this returns. Raises OSError: then none of them is there."""
         path = Path(str(self._config.path).replace("{tenant}", lane.tenant).replace("{signal}", lane.signal))
         async with self._writing:
-            await asyncio.get_running_loop().run_in_executor(None, self._append, path, lines)
+            await in_thread(lambda: self._append(path, lines))
 
     def _append(self, path: Path, lines: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Requests to HTTP backends: one way to send, one way to fail."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -16,22 +15,22 @@ from gateway.delivery.exchange import exchange
 from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
 from gateway.delivery.tls import open_tls
+from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
 Codec = Literal["identity", "snappy", "gzip", "zstd"]
 Judge = Callable[[HttpAnswer], Outcome]
 """What an answer means."""
 
-# Below it, compressing takes less time than handing the work to a thread.
-_COMPRESS_INLINE_BYTES = 64 << 10
-
 
 class HttpSender:
     """Sends to one destination over the shared session."""
 
-    def __init__(self, session: aiohttp.ClientSession, config: NetworkDestination, url: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, config: NetworkDestination, url: str, workbench: Workbench
+    ) -> None:
         """Raises OSError or ValueError if files of TLS cannot be used."""
-        self._session = session
+        self._session, self._workbench = session, workbench
         self._config = config
         self._headers = configured_headers(config)
         self._tls = open_tls(config.tls, url)
@@ -48,7 +47,7 @@ class HttpSender:
         judge: Judge,
     ) -> Outcome:
         """Join and compress `parts`, send them, and let `judge` say what the answer means. No answer: retry."""
-        body = await pack(codec, parts)
+        body = await self._pack(lane.tenant, codec, parts)
         headers = {**self._headers, **headers}
         if self._config.tenant_header is not None:
             headers[self._config.tenant_header] = lane.tenant
@@ -62,6 +61,11 @@ class HttpSender:
             return error.outcome
         outcome = answer if isinstance(answer, Retry) else judge(answer)
         return without_secrets(outcome, {**self._headers, **credential})
+
+    async def _pack(self, tenant: str, codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
+        if codec == "identity":
+            return parts
+        return [await self._workbench.run(tenant, sum(map(len, parts)), compress, codec, parts)]
 
     async def _exchange(self, url: str, body: Sequence[Part], headers: Mapping[str, str]) -> HttpAnswer | Retry:
         return await exchange(
@@ -88,15 +92,10 @@ def without_secrets(outcome: Outcome, sent: Mapping[str, str]) -> Outcome:
     """What the backend said, fit for the log: it may echo the headers that were `sent`."""
     if not outcome.detail:
         return outcome
-    # Of a credential, also what follows its scheme.
+    return replace(outcome, detail=fit_for_log(outcome.detail, secrets_in(sent)))
+
+
+def secrets_in(sent: Mapping[str, str]) -> list[str]:
+    """What of our headers a backend may echo and a log must not show; of a credential, also what follows its scheme."""
     values = {part for value in sent.values() for part in (value, value.partition(" ")[2]) if part}
-    return replace(outcome, detail=fit_for_log(outcome.detail, sorted(values, key=len, reverse=True)))
-
-
-async def pack(codec: Codec, parts: Sequence[Part]) -> Sequence[Part]:
-    """Compress; large work goes to a thread, where it does not hold the GIL."""
-    if codec == "identity":
-        return parts
-    if sum(map(len, parts)) <= _COMPRESS_INLINE_BYTES:
-        return [compress(codec, parts)]
-    return [await asyncio.get_running_loop().run_in_executor(None, compress, codec, parts)]
+    return sorted(values, key=len, reverse=True)

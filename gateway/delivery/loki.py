@@ -1,6 +1,5 @@
 """Loki's push API. Sources: Loki's HTTP API reference, its pkg/push for the wire format, its ingester for answers."""
 
-import asyncio
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
 from gateway.delivery.wire import fields
+from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
 # Loki compresses push requests with snappy's block format and, unlike remote write, does not say so in a header.
@@ -22,33 +22,27 @@ _HEADERS = {"Content-Type": "application/x-protobuf", "User-Agent": "telemetry-g
 _IGNORED = re.compile(rb"total ignored: ([0-9]{1,9}) out of ([0-9]{1,9})")
 _STREAMS = 1
 """The field of a push request that holds its streams."""
-# Below it, merging takes less time than handing the work to a thread.
-_MERGE_INLINE_BYTES = 256 << 10
 
 
 class Loki:
     """A receiver of Loki push."""
 
-    def __init__(self, config: LokiDestination, session: aiohttp.ClientSession) -> None:
-        self._url = config.url
-        self._sender = HttpSender(session, config, config.url)
+    def __init__(self, config: LokiDestination, session: aiohttp.ClientSession, workbench: Workbench) -> None:
+        self._url, self._workbench = config.url, workbench
+        self._sender = HttpSender(session, config, config.url, workbench)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
-        parts = await _in_order(parts)
+        parts = await self._in_order(lane.tenant, parts)
         judge_this = partial(judge, parts=parts)
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge_this)
 
+    async def _in_order(self, tenant: str, parts: Sequence[Part]) -> Sequence[Part]:
+        """The same push with each stream once, its entries in order of time: batches bring the same streams again."""
+        merged = await self._workbench.run(tenant, sum(map(len, parts)), merge_streams, parts)
+        return parts if merged is None else [merged]
+
     async def close(self) -> None:
         await self._sender.close()
-
-
-async def _in_order(parts: Sequence[Part]) -> Sequence[Part]:
-    """The same push with each stream once and its entries in order of time: batches bring the same streams again."""
-    if sum(map(len, parts)) <= _MERGE_INLINE_BYTES:
-        merged = merge_streams(parts)
-    else:
-        merged = await asyncio.get_running_loop().run_in_executor(None, merge_streams, parts)
-    return parts if merged is None else [merged]
 
 
 def judge(answer: HttpAnswer, parts: Sequence[Part]) -> Outcome:

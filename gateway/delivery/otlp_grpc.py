@@ -13,12 +13,12 @@ import structlog
 from gateway.config.destinations import OtlpDestination
 from gateway.delivery.credentials import NoCredentialError, open_credential
 from gateway.delivery.detail import fit_for_log
-from gateway.delivery.http import configured_headers, without_secrets
+from gateway.delivery.http import configured_headers, secrets_in, without_secrets
 from gateway.delivery.otlp_status import delivered, retry_delay_s
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
 from gateway.delivery.size_limits import says_too_large
-from gateway.delivery.tls import client_context, tls_files, warn_of_files
+from gateway.delivery.tls import client_context, system_cas, tls_files, warn_of_files
 from gateway.delivery.watched import Watched
 from gateway.types import Lane, Signal
 
@@ -108,7 +108,7 @@ class OtlpGrpc:
         except grpc.aio.AioRpcError as error:
             if self._compression is not grpc.Compression.NoCompression and _is_about_compression(error):
                 self._compression = grpc.Compression.NoCompression
-                detail = fit_for_log(error.details() or "", ())
+                detail = fit_for_log(error.details() or "", secrets_in(headers))
                 log.warning(
                     "a destination does not take gzip; it gets none", endpoint=self._config.endpoint, detail=detail
                 )
@@ -146,7 +146,8 @@ class OtlpGrpc:
         # gRPC takes anything here and fails when it connects; this tells what is wrong with it.
         client_context(tls)
         authority, key, chain = (
-            file.read_bytes() if file is not None else None for file in (tls.ca_file, tls.key_file, tls.cert_file)
+            file.read_bytes() if file is not None else None
+            for file in (tls.ca_file or system_cas(), tls.key_file, tls.cert_file)
         )
         return grpc.ssl_channel_credentials(authority, key, chain)
 

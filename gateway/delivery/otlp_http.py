@@ -13,6 +13,7 @@ from gateway.delivery.http import Codec, HttpSender, Judge
 from gateway.delivery.otlp_status import delivered, retry_delay_s, status_message
 from gateway.delivery.outcome import Held, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
+from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
 log = structlog.get_logger(__name__)
@@ -32,12 +33,12 @@ _SIMPLER: dict[Codec, Codec] = {"zstd": "gzip", "gzip": "identity"}
 class OtlpHttp:
     """A receiver of OTLP/HTTP."""
 
-    def __init__(self, config: OtlpDestination, session: aiohttp.ClientSession) -> None:
+    def __init__(self, config: OtlpDestination, session: aiohttp.ClientSession, workbench: Workbench) -> None:
         self._endpoint = config.endpoint.rstrip("/")
         self._configured: Codec = "identity" if config.compression == "none" else config.compression
         self._codec: Codec = self._configured
         self._told: set[Codec] = set()
-        self._sender = HttpSender(session, config, config.endpoint)
+        self._sender = HttpSender(session, config, config.endpoint, workbench)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         """A backend that does not know the compression gets the next simpler one, from now on."""

@@ -9,6 +9,7 @@ from gateway.delivery.answer import HttpAnswer, common_outcome
 from gateway.delivery.http import HttpSender
 from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
+from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
 _HEADERS = {
@@ -22,9 +23,9 @@ _HEADERS = {
 class RemoteWrite:
     """A receiver of remote write."""
 
-    def __init__(self, config: RemoteWriteDestination, session: aiohttp.ClientSession) -> None:
+    def __init__(self, config: RemoteWriteDestination, session: aiohttp.ClientSession, workbench: Workbench) -> None:
         self._url = config.url
-        self._sender = HttpSender(session, config, config.url)
+        self._sender = HttpSender(session, config, config.url, workbench)
 
     async def send(self, lane: Lane, parts: Sequence[Part]) -> Outcome:
         return await self._sender.post(self._url, lane, parts, codec="snappy", headers=_HEADERS, judge=judge)

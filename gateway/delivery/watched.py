@@ -1,10 +1,11 @@
 """Files that others may change: secrets and certificates of destinations."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from gateway.delivery.threads import in_thread
 
 # A file is looked at when something is sent, but no more often than this.
 LOOK_INTERVAL_S = 1.0
@@ -39,12 +40,12 @@ class Watched(Generic[_T]):
         self._value = make()
         self._next_look = monotonic() + LOOK_INTERVAL_S
 
-    async def get(self) -> _T:
-        """As new as the last look, which is a second old at most, or under way."""
+    async def get(self, *, look: bool = False) -> _T:
+        """As new as the last look, which is a second old at most, or under way. With `look` there is one now."""
         now = self._monotonic()
-        if self._files and now >= self._next_look:
+        if self._files and (look or now >= self._next_look):
             self._next_look = now + LOOK_INTERVAL_S
-            await asyncio.to_thread(self._refresh)
+            await in_thread(self._refresh)
         return self._value
 
     def _refresh(self) -> None:

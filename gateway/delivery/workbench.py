@@ -30,8 +30,12 @@ class Workbench:
         if size <= _INLINE_BYTES:
             return function(*args, **kwargs)
         async with self._slots.turn(tenant, size):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+            try:
+                work = self._threads.submit(function, *args, **kwargs)
+            except RuntimeError:
+                # The machine has no thread left: late is better than not sent.
+                return function(*args, **kwargs)
+            return await asyncio.wrap_future(work)
 
     def close(self) -> None:
         """Does not wait for work whose result nobody wants any more."""

@@ -73,7 +73,10 @@ def _policy(settings: Effective, destinations: dict[str, int], mask: dict[str, A
         routes = settings.routes.get(signal, ())
         sampled = signal is Signal.TRACES and settings.trace_ratio < 1
         policy[signal.value] = {
-            "routes": [destinations[name] for name in routes],
+            "routes": [
+                {"to": destinations[route.to], "when": dict(route.when), "unless": dict(route.unless)}
+                for route in routes
+            ],
             "quota": compile_quota(settings.quotas, signal),
             "mask": mask,
             "relabel": compile_relabel(settings.relabel, signal),

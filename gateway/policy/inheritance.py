@@ -6,6 +6,7 @@ from typing import Literal
 from gateway.config.masking import Mask
 from gateway.config.models import Config, Relabel, Tenant
 from gateway.config.quotas import Quotas
+from gateway.config.routes import Route
 from gateway.types import Signal
 
 
@@ -13,7 +14,7 @@ from gateway.types import Signal
 class Effective:
     """A tenant's settings with nothing left to inherit."""
 
-    routes: dict[Signal, tuple[str, ...]]
+    routes: dict[Signal, tuple[Route, ...]]
     quotas: Quotas
     mask: Mask | None
     relabel: Relabel

@@ -37,7 +37,7 @@ class Clients:
         self.counts: Counter[str] = Counter()
         self._stop = threading.Event()
         kinds = (self.fresh_http, self.keeping_http, self.fresh_grpc, self.keeping_grpc, self.slow_http, self.admin)
-        self._threads = [threading.Thread(target=self._run, args=(kind,)) for kind in kinds]
+        self._threads = [threading.Thread(target=self._run, args=(kind,), name=kind.__name__) for kind in kinds]
 
     def __enter__(self) -> "Clients":
         for thread in self._threads:
@@ -48,6 +48,16 @@ class Clients:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+
+    def wait_for_each(self) -> None:
+        """Until each was served a few times more, or one was not."""
+        before = Counter(self.counts)
+        kinds = [thread.name for thread in self._threads]
+
+        def served() -> bool:
+            return bool(self.failures) or all(self.counts[kind] > before[kind] + 5 for kind in kinds)
+
+        wait_until(served, "every client to be served", 60)
 
     def _run(self, kind: Callable[[], None]) -> None:
         try:
@@ -133,7 +143,6 @@ def test_no_connection_is_refused_and_no_request_fails_over_several_hand_overs(t
         gateway = stack.enter_context(run_gateway(tmp_path, config))
         with Clients(gateway) as clients:
             for _ in range(4):
-                before = Counter(clients.counts)
                 successor = stack.enter_context(run_gateway(tmp_path, config, TAKE_OVER))
                 assert (successor.grpc, successor.http, successor.admin) == (
                     gateway.grpc,
@@ -142,11 +151,7 @@ def test_no_connection_is_refused_and_no_request_fails_over_several_hand_overs(t
                 )
                 assert gateway.process.wait(10) == 0
                 gateway = successor
-                wait_until(
-                    lambda before=before: all(clients.counts[kind] > before[kind] + 5 for kind in before),
-                    "every client to be served by the new process",
-                    10,
-                )
+                clients.wait_for_each()
         assert clients.failures == []
         gateway.wait_delivered()
         assert gateway.unaccounted() == 0
@@ -204,17 +209,12 @@ def test_a_new_process_that_fails_leaves_the_old_one_serving_with_no_request_los
             result = start_and_fail(failing, config, TAKE_OVER)
             assert result.returncode == 2
             assert message in result.stderr
-            before = Counter(clients.counts)
-            wait_until(
-                lambda before=before: all(clients.counts[kind] > before[kind] + 5 for kind in before),
-                "every client to be served by the old process",
-                10,
-            )
+            clients.wait_for_each()
         assert gateway.process.output().count("ended before it served; this one carries on") == 1
         # And it can still hand over.
         with run_gateway(tmp_path, options=TAKE_OVER) as successor:
             assert gateway.process.wait(10) == 0
-            time.sleep(0.5)
+            clients.wait_for_each()
             clients.__exit__()
             assert clients.failures == []
             successor.wait_delivered()

@@ -69,9 +69,10 @@ UNKNOWN = [
 
 @pytest.mark.parametrize("answer", UNKNOWN, ids=["Go", "Rust", "Java"])
 async def test_over_grpc_a_backend_that_does_not_know_gzip_gets_none(answer: Any) -> None:
+    answer = (*answer[:2], answer[2] + " said Bearer hush-hush")
     other = (grpc.StatusCode.UNIMPLEMENTED, b"", "unknown service")
     async with scripted_grpc(answer, b"", other) as backend, aiohttp.ClientSession() as session:
-        settings = {"type": "otlp", "endpoint": backend.url, "compression": "gzip"}
+        settings = {"type": "otlp", "endpoint": backend.url, "compression": "gzip", "bearer_token": "hush-hush"}
         sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
         lane = Lane("acme", "backend", Signal.TRACES)
         with capture_logs() as logs:
@@ -79,3 +80,4 @@ async def test_over_grpc_a_backend_that_does_not_know_gzip_gets_none(answer: Any
         await sender.close()
     assert found == [Delivered(), Held("grpc_unimplemented")]
     assert (len(backend.bodies), len(logs)) == (3, 1)
+    assert "hush" not in str(logs)

@@ -60,6 +60,22 @@ BAD = [
     ),
     (TENANT + "identity: [{anonymous: {tenant: nobody}}]", "identity[0].anonymous.tenant: there is no tenant nobody"),
     (TENANT + "defaults: {routes: {traces: [x]}}", "defaults.routes.traces[0]: there is no destination x"),
+    (TENANT + "defaults: {routes: {logs: [{to: x, when: {a: b}}]}}", "routes.logs[0]: there is no destination x"),
+    (TENANT + "defaults: {routes: {logs: [{when: {a: b}}]}}", "defaults.routes.logs[0].to: it is missing"),
+    (TENANT + "defaults: {routes: {logs: [{to: d, if: {a: b}}]}}", "defaults.routes.logs[0].if: unknown key"),
+    (TENANT + "defaults: {routes: {logs: [7]}}", "defaults.routes.logs[0]: must be a mapping (key: value)"),
+    (
+        TENANT + "defaults: {routes: {logs: [{to: d, when: {team: '(shop'}}]}}",
+        "defaults.routes.logs[0].when.team: missing ), unterminated subpattern at column 1; regexes are RE2, anchored",
+    ),
+    (
+        TENANT + "defaults: {routes: {logs: [{to: d, unless: {team: 7}}]}}",
+        "defaults.routes.logs[0].unless.team: must be text; put it in quotes",
+    ),
+    (
+        TENANT + "defaults: {routes: {logs: [d, {to: d, when: {team: shop}}]}}",
+        "defaults.routes.logs[1]: d stands here already; it would get items twice",
+    ),
     (
         "destinations: {p: {type: remote_write, url: 'http://p/w'}}\ntenants: {a: {routes: {logs: [p]}}}",
         "tenants.a.routes.logs[0]: p is remote_write, which takes metrics only",

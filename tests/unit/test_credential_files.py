@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 from pydantic import TypeAdapter
 
@@ -54,6 +55,28 @@ async def test_a_token_that_is_replaced_is_used_from_the_next_request_on(tmp_pat
         assert await send(sender) == Delivered()
     shown = [headers["authorization"] for headers in backend.headers]
     assert shown == ["Bearer first", "Bearer second", "Bearer the third"]
+
+
+REFUSED = {"http": 401, "grpc": (grpc.StatusCode.UNAUTHENTICATED, b"")}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_token_that_is_refused_is_looked_for_at_once(
+    tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "LOOK_INTERVAL_S", 1000.0)
+    file = tmp_path / "token"
+    file.write_text("first")
+    refused = REFUSED[protocol]
+    async with (
+        PROTOCOLS[protocol](refused, b"" if protocol == "grpc" else 204, refused) as backend,
+        opened(backend, protocol, bearer_token_file=file) as sender,
+    ):
+        file.write_text("second")
+        assert await send(sender) == Delivered()
+        assert isinstance(await send(sender), Held), "it is the same as before"
+    shown = [headers["authorization"] for headers in backend.headers]
+    assert shown == ["Bearer first", "Bearer second", "Bearer second"]
 
 
 async def test_a_secret_that_a_container_swaps_by_its_symlink_is_seen(tmp_path: Path) -> None:

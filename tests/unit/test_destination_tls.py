@@ -119,6 +119,30 @@ async def test_files_that_cannot_be_used_are_an_error_when_a_destination_is_open
                 pass
 
 
+async def test_over_grpc_the_cas_of_the_machine_are_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    shown = authority.issue("gateway")
+    tls = {"cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with scripted_grpc(tls=server_tls(authority.issue("backend"), authority)) as backend:
+        async with opened(backend, "grpc", tls) as sender:
+            assert isinstance(await send(sender), Retry)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        async with opened(backend, "grpc", tls) as sender:
+            assert await send(sender) == Delivered()
+
+
+async def test_over_tls_too_requests_one_after_another_use_one_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    shown = authority.issue("gateway")
+    tls = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
+    async with (
+        scripted(tls=server_tls(authority.issue("backend"), authority)) as backend,
+        opened(backend, "http", tls) as sender,
+    ):
+        assert [await send(sender) for _ in range(5)] == [Delivered()] * 5
+        assert len(backend.peers) == 1
+
+
 def test_tls_is_1_2_at_least(tmp_path: Path) -> None:
     context = client_context(ClientTls(ca_file=Authority(tmp_path).file))
     assert isinstance(context, ssl.SSLContext)

@@ -5,16 +5,22 @@ import gzip
 import os
 import resource
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
 import grpc
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
+from gateway.delivery import loki, otlp_grpc, otlp_http, remote_write
+from gateway.delivery.answer import HttpAnswer
 from gateway.delivery.destinations import open_sender
 from gateway.delivery.detail import MAX_CHARACTERS, fit_for_log
 from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry
@@ -194,3 +200,32 @@ async def test_the_timeout_is_also_of_connecting(settings: dict[str, Any], reaso
     assert isinstance(outcome, Retry)
     assert outcome.reason.startswith(reason)
     assert seconds < 1.5, "the timeout is 0.5 s"
+
+
+async def test_a_machine_without_a_thread_left_sends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with scripted() as backend, aiohttp.ClientSession() as session:
+        sender = open_sender(
+            TypeAdapter(Destination).validate_python({"type": "remote_write", "url": backend.url}), session
+        )
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        monkeypatch.setattr(threading.Thread, "start", none_left)
+        assert await sender.send(Lane("acme", "backend", Signal.METRICS), [os.urandom(200_000)]) == Delivered()
+        monkeypatch.undo()
+
+
+@given(status=st.integers(100, 999), value=st.text(max_size=40), body=st.binary(max_size=200))
+@settings(max_examples=500, deadline=None)
+def test_any_answer_is_an_outcome(status: int, value: str, body: bytes) -> None:
+    answer = HttpAnswer(status, {"Retry-After": value, "Location": value}, body)
+    outcomes = [remote_write.judge(answer), loki.judge(answer, [body]), otlp_http.judge(answer)]
+    outcomes += [otlp_grpc.judge(code, body.decode("latin-1"), body) for code in grpc.StatusCode]
+    for outcome in outcomes:
+        assert isinstance(outcome, Outcome)
+        shown = fit_for_log(outcome.detail, [value])
+        assert len(shown) <= MAX_CHARACTERS
+        assert shown.isprintable()
+        if isinstance(outcome, Retry) and outcome.after_s is not None:
+            assert 0 <= outcome.after_s < float("inf")

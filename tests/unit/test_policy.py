@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import orjson
+import pytest
 
 from gateway.config.models import Config
 from gateway.daemon import try_policy
@@ -41,9 +42,17 @@ def policy(tenant: dict[str, Any], defaults: dict[str, Any] | None = None) -> di
 
 def test_routes_are_inherited_signal_by_signal_and_an_empty_list_forbids() -> None:
     merged = policy({"routes": {"traces": ["disk", "jaeger"], "logs": []}})
-    assert merged["traces"]["routes"] == [3, 2]
-    assert merged["metrics"]["routes"] == [0]
+    assert merged["traces"]["routes"] == [{"to": 3, "when": {}, "unless": {}}, {"to": 2, "when": {}, "unless": {}}]
+    assert merged["metrics"]["routes"] == [{"to": 0, "when": {}, "unless": {}}]
     assert merged["logs"] is None
+
+
+def test_a_route_has_its_conditions_and_the_engine_says_where_a_regex_is_wrong() -> None:
+    conditional = {"to": "jaeger", "when": {"team": "shop"}, "unless": {"env": "test.*"}}
+    merged = policy({"routes": {"traces": ["disk", conditional]}})
+    assert merged["traces"]["routes"][1] == {"to": 2, "when": {"team": "shop"}, "unless": {"env": "test.*"}}
+    with pytest.raises(ValueError, match=r"policies\[0\]\.traces\.routes\[0\]\.when\.team: look-around"):
+        policy({"routes": {"traces": [{"to": "disk", "when": {"team": "(?=shop)"}}]}})
 
 
 def test_a_signal_without_any_route_is_forbidden() -> None:

@@ -110,10 +110,14 @@ impl Activity {
         }
     }
 
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
     /// Whether a client that answers pings would have been heard by now: over HTTP/2 it is pinged.
     pub(super) fn is_silent(&self, limits: &Limits) -> bool {
         let silence = Duration::from_nanos(self.now().saturating_sub(self.last_read.load(Ordering::Relaxed)));
-        self.is_http2.load(Ordering::Relaxed) && silence >= limits.keepalive_interval
+        self.speaks_http2() && silence >= limits.keepalive_interval
     }
 
     /// Bytes came in.
@@ -221,5 +225,75 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(head: Duration, idle: Duration) -> Limits {
+        Limits {
+            max_request_bytes: 1024,
+            max_connections: 10,
+            header_timeout: head,
+            body_timeout: Duration::from_secs(60),
+            idle_timeout: idle,
+            keepalive_interval: Duration::from_secs(60),
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(1000);
+
+    #[test]
+    fn what_a_client_speaks_is_known_however_its_first_bytes_come() {
+        let whole = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice();
+        for (pieces, is_http2) in [
+            (vec![whole], true),
+            (whole.chunks(1).collect(), true),
+            (vec![&whole[..5], &whole[5..]], true),
+            (vec![&whole[..5]], false),
+            (vec![b"P".as_slice(), b"OST /v1/traces HTTP/1.1\r\n"], false),
+            (vec![b"PRI * HTTP/1.1\r\n\r\n".as_slice()], false),
+        ] {
+            let activity = Activity::new();
+            pieces.iter().for_each(|piece| activity.read(piece));
+            assert_eq!(activity.is_http2.load(Ordering::Relaxed), is_http2, "{pieces:?}");
+            let head_began = activity.head_since.load(Ordering::Relaxed) != NEVER;
+            assert_eq!(head_began, !is_http2, "over HTTP/2 no head is waited for: {pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_overstays_idle_or_with_half_a_head_but_not_with_a_request() {
+        let (now, abandoned) = (Duration::ZERO, AtomicU64::new(0));
+        let activity = Activity::new();
+        assert_eq!(activity.time_left(&limits(LONG, now), false), Err(Farewell::Idle));
+        assert_eq!(activity.time_left(&limits(LONG, now), true), Err(Farewell::Crowded));
+        assert!(activity.time_left(&limits(now, LONG), false).is_ok(), "no head has begun");
+        activity.read(b"POST /v1");
+        assert_eq!(activity.time_left(&limits(now, LONG), false), Err(Farewell::SlowHeaders));
+        let request = activity.begin(&abandoned);
+        assert!(activity.time_left(&limits(now, now), true).is_ok(), "a request has time limits of its own");
+        request.answered();
+        assert_eq!(activity.time_left(&limits(LONG, now), false), Err(Farewell::Idle));
+        assert_eq!(abandoned.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_most_requests_is_told_from_who_gives_up_some() {
+        for (answered_between, overstays) in [(0, true), (2, false)] {
+            let (activity, abandoned) = (Activity::new(), AtomicU64::new(0));
+            for _ in 0..=MAX_ABANDONED {
+                for _ in 0..answered_between {
+                    activity.begin(&abandoned).answered();
+                }
+                drop(activity.begin(&abandoned));
+            }
+            assert_eq!(abandoned.load(Ordering::Relaxed), MAX_ABANDONED + 1);
+            let limits = limits(LONG, LONG);
+            let farewell = tokio::time::timeout(Duration::from_millis(20), activity.overstay(&limits, || false)).await;
+            assert_eq!(farewell.is_ok(), overstays);
+        }
     }
 }

@@ -99,6 +99,8 @@ pub struct Shared {
     /// Requests go no further than their body any more.
     pub intake_closed: AtomicBool,
     pub connections: [AtomicU64; 2],
+    /// Over HTTP/1.1, and open since before the departure was announced: they go with their next answer.
+    pub awaited_connections: AtomicU64,
     pub refused_connections: AtomicU64,
     /// By protocol; `None` is clear text. New handshakes take what is here, older connections look whether it still
     /// trusts their certificate.

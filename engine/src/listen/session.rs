@@ -88,29 +88,41 @@ pub(super) async fn speak<S>(
     };
     let connection = builder.serve_connection(TokioIo::new(Observed::new(stream, Arc::clone(&activity))), service);
     tokio::pin!(connection);
-    let mut departure = shared.departure.subscribe();
-    let patience = tokio::select! {
-        ended = connection.as_mut() => {
-            // A broken connection is the client's affair; its requests are accounted for by their own guards.
-            let farewell = match ended {
-                _ if activity.is_silent(limits) => Some(Farewell::Vanished),
-                Ok(()) => None,
-                Err(error) => Farewell::of(error.as_ref()),
-            };
-            return farewell.into_iter().for_each(|farewell| shared.farewells.count(protocol, farewell));
-        }
-        farewell = activity.overstay(limits, || shared.crowded()) => {
-            shared.farewells.count(protocol, farewell);
-            if !farewell.is_polite() {
-                return;
+    tokio::pin!(trust_lost);
+    let (mut announcement, mut departure) = (shared.departure.subscribe(), shared.departure.subscribe());
+    let mut has_heard = announcement.borrow().announced;
+    let mut _awaited = None;
+    let patience = loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                // A broken connection is the client's affair; its requests are accounted for by their own guards.
+                let farewell = match ended {
+                    _ if activity.is_silent(limits) => Some(Farewell::Vanished),
+                    Ok(()) => None,
+                    Err(error) => Farewell::of(error.as_ref()),
+                };
+                return farewell.into_iter().for_each(|farewell| shared.farewells.count(protocol, farewell));
             }
-            FAREWELL_TIMEOUT
-        }
-        // The engine bounds a drain.
-        _ = departure.wait_for(|departure| departure.draining) => Duration::MAX,
-        () = trust_lost => {
-            peer.distrust();
-            FAREWELL_TIMEOUT
+            farewell = activity.overstay(limits, || shared.crowded()) => {
+                shared.farewells.count(protocol, farewell);
+                if !farewell.is_polite() {
+                    return;
+                }
+                break FAREWELL_TIMEOUT;
+            }
+            _ = announcement.wait_for(|departure| departure.announced), if !has_heard => {
+                has_heard = true;
+                if !activity.speaks_http2() {
+                    // It goes with its next answer.
+                    _awaited = Some(Gauged::new(&shared.awaited_connections));
+                }
+            }
+            // The engine bounds a drain.
+            _ = departure.wait_for(|departure| departure.draining) => break Duration::MAX,
+            () = trust_lost.as_mut() => {
+                peer.distrust();
+                break FAREWELL_TIMEOUT;
+            }
         }
     };
     if shared.departure.borrow().draining {

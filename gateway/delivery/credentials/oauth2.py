@@ -62,6 +62,8 @@ class ClientCredentials:
         self._config = config
         self._session = session
         self._monotonic = monotonic
+        # For messages: some put secrets into queries.
+        self._endpoint = config.token_url.partition("?")[0]
         self._tls = open_tls(config.tls, config.token_url)
         self._secret_file = SecretFile(config.client_secret_file) if config.client_secret_file is not None else None
         self._token: _Token | None = None
@@ -122,7 +124,7 @@ class ClientCredentials:
 
     def _take_off(self) -> asyncio.Task[None]:
         if self._flight is None:
-            self._flight = asyncio.create_task(self._fly(), name=f"token of {self._config.token_url}")
+            self._flight = asyncio.create_task(self._fly(), name=f"token of {self._endpoint}")
             self._flight.add_done_callback(self._landed)
         return self._flight
 
@@ -138,12 +140,12 @@ class ClientCredentials:
             self._failed(error)
         else:
             if self._failure is not None:
-                log.info("tokens for a destination come again", endpoint=self._config.token_url)
+                log.info("tokens for a destination come again", endpoint=self._endpoint)
             self._failure, self._failures, self._ask_again_at = None, 0, 0.0
 
     def _failed(self, error: _NoTokenError) -> None:
         if self._failure is None or str(error) != str(self._failure):
-            log.warning("no token for a destination", endpoint=self._config.token_url, cause=str(error))
+            log.warning("no token for a destination", endpoint=self._endpoint, cause=str(error))
         self._failure = error
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
@@ -180,13 +182,13 @@ class ClientCredentials:
             server_name=config.tls.server_name,
         )
         if isinstance(answer, Retry):
-            raise _NoTokenError(f"{config.token_url}: {answer.reason} {answer.detail}".rstrip(), lasting=False)
+            raise _NoTokenError(f"{self._endpoint}: {answer.reason} {answer.detail}".rstrip(), lasting=False)
         if answer.good:
             return _token(answer, asked_at)
         secrets = [secret, quote_plus(secret), headers.get("Authorization", "").partition(" ")[2], *params.values()]
         why = fit_for_log(_error(answer), secrets)
         lasting = answer.status < 500 and answer.status not in (408, 429)
-        raise _NoTokenError(f"{config.token_url} answers {answer.status}: {why}", lasting=lasting)
+        raise _NoTokenError(f"{self._endpoint} answers {answer.status}: {why}", lasting=lasting)
 
     async def _secret(self) -> str:
         if self._secret_file is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.delivery.credentials.credential import Headers, no_credential
+from gateway.delivery.credentials.credential import Headers, NoCredentialError, no_credential
 from gateway.delivery.record import Part
 from gateway.delivery.watched import Watched
 
@@ -23,9 +23,9 @@ class SecretFile:
         # Trouble is a value here, so that nothing is raised: a file that is not there yet is no reason not to start.
         self._watched = Watched([file], lambda: _read(file, ascii_only), lambda _error: None)
 
-    async def get(self) -> str:
-        """Raises NoCredentialError while the file holds none."""
-        secret = await self._watched.get()
+    async def get(self, *, look: bool = False) -> str:
+        """Raises NoCredentialError while the file holds none. With `look` it is looked at now."""
+        secret = await self._watched.get(look=look)
         if isinstance(secret, _Unusable):
             raise no_credential(secret.why)
         return secret
@@ -41,8 +41,12 @@ class FileCredential:
     async def headers(self, _url: str, _headers: Headers, _body: Sequence[Part]) -> Headers:
         return self._headers_of(await self._file.get())
 
-    async def renew(self, _refused: Headers) -> bool:
-        return False
+    async def renew(self, refused: Headers) -> bool:
+        """The file may have changed since the last look, and the old secret have ended with it."""
+        try:
+            return self._headers_of(await self._file.get(look=True)) != refused
+        except NoCredentialError:
+            return False
 
     async def close(self) -> None:
         """Nothing is under way."""

@@ -19,6 +19,7 @@ from gateway.config.credentials import SigV4
 from gateway.delivery.credentials.credential import Headers, NoCredentialError
 from gateway.delivery.outcome import Held, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.threads import in_thread
 
 # At `debug` it writes what it signs.
 logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -47,7 +48,7 @@ class Signature:
         if sum(map(len, body)) <= _HASH_INLINE_BYTES:
             digest = _sha256(body)
         else:
-            digest = await asyncio.get_running_loop().run_in_executor(None, _sha256, body)
+            digest = await in_thread(lambda: _sha256(body))
         request = AWSRequest("POST", url, headers={**headers, _CONTENT_HASH: digest})
         SigV4Auth(keys, self._config.service, self._config.region).add_auth(request)
         return {name: value for name, value in request.headers.items() if name not in headers}
@@ -65,8 +66,8 @@ class Signature:
                 raise NoCredentialError(self._failure)
             try:
                 if self._keys is None:
-                    self._keys = await asyncio.to_thread(self._find)
-                frozen = None if self._keys is None else await asyncio.to_thread(self._keys.get_frozen_credentials)
+                    self._keys = await in_thread(self._find)
+                frozen = None if self._keys is None else await in_thread(self._keys.get_frozen_credentials)
             except ProfileNotFound as error:
                 self._failure = Held("no_credential", str(error))
             except BotoCoreError as error:

@@ -20,13 +20,19 @@ def crowd(
     connections: int,
     requests: int,
     signals: Sequence[str] = SIGNALS,
+    padding: int = 0,
     timeout_s: float = 60.0,
 ) -> Sent:
-    """Every connection sends `requests` of two items, of the next tenant each time. Raises TimeoutError."""
-    return asyncio.run(asyncio.wait_for(_crowd(http, tenants, connections, requests, signals), timeout_s))
+    """Every connection sends `requests` of two items, of the next tenant each time. Raises TimeoutError.
+
+    `padding` bytes are added to each item.
+    """
+    return asyncio.run(asyncio.wait_for(_crowd(http, tenants, connections, requests, signals, padding), timeout_s))
 
 
-async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: int, signals: Sequence[str]) -> Sent:
+async def _crowd(
+    http: str, tenants: Sequence[str], connections: int, requests: int, signals: Sequence[str], padding: int
+) -> Sent:
     sent = Sent()
     host, port = http.rsplit(":", 1)
     opening = asyncio.Semaphore(_OPENING_AT_ONCE)
@@ -40,7 +46,7 @@ async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: 
         await all_open.wait()
         for request in range(requests):
             items = Items(next(turns), signals[(index + request) % len(signals)], next(numbers), 2)
-            await _send(items, reader, writer, sent)
+            await _send(items, items.payload(padding=padding), reader, writer, sent)
         await all_open.wait()
         writer.close()
 
@@ -48,8 +54,9 @@ async def _crowd(http: str, tenants: Sequence[str], connections: int, requests: 
     return sent
 
 
-async def _send(items: Items, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: Sent) -> None:
-    payload = items.payload()
+async def _send(
+    items: Items, payload: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: Sent
+) -> None:
     started = time.monotonic()
     writer.write(
         f"POST /v1/{items.signal} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {items.tenant}-key\r\n"

@@ -144,8 +144,10 @@ class Daemon:
         return +found
 
     def _note_memory(self) -> None:
+        # One that is dead, but not waited for yet, has no memory.
         if self.gateway.process.running:
-            self.peak_rss_mib = max(self.peak_rss_mib, _memory(self.gateway.process.child.pid)["VmHWM"])
+            peak = _memory(self.gateway.process.child.pid).get("VmHWM", 0.0)
+            self.peak_rss_mib = max(self.peak_rss_mib, peak)
 
 
 def _memory(pid: int) -> dict[str, float]:

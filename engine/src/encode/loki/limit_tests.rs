@@ -37,6 +37,7 @@ fn a_long_line_is_split_into_entries_of_its_time_that_find_each_other() {
     let body: String = (0..2500).map(|n| char::from(b'a' + (n / 100 % 26) as u8)).collect();
     let long = LogRecord {
         trace_id: vec![1; 16],
+        severity_text: "WARN".into(),
         attributes: texts(&[("user", "7"), ("part", "of the record")]),
         ..record(&body)
     };
@@ -50,7 +51,8 @@ fn a_long_line_is_split_into_entries_of_its_time_that_find_each_other() {
     assert!(entries.iter().all(|entry| entry.nanos() == TIME));
     let trace = "01".repeat(16);
     let found = |part: &'static str| vec![("trace_id", trace.as_str()), ("part", part)];
-    let first: Vec<_> = found("1/3").into_iter().chain([("user", "7"), ("host", "h1")]).collect();
+    let rest = [("severity_text", "WARN"), ("user", "7"), ("host", "h1")];
+    let first: Vec<_> = found("1/3").into_iter().chain(rest).collect();
     assert_eq!(entries[0].pairs(), first, "all that is known of the record is with the first");
     assert_eq!(entries[1].pairs(), found("2/3"));
     assert_eq!(entries[2].pairs(), found("3/3"));

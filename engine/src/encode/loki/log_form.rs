@@ -17,6 +17,8 @@ mod time;
 
 /// A longer body is not looked into.
 const MAX_BODY_BYTES: usize = 256 << 10;
+/// A longer level or request id is none.
+const MAX_ID_BYTES: usize = 256;
 
 /// What a body says.
 #[derive(Default)]
@@ -80,12 +82,13 @@ impl<'a> Form<'a> {
                     }
                 }
                 "message" => form.message = value,
-                "level" => form.level = value,
+                "level" if value.len() <= MAX_ID_BYTES => form.level = value,
                 "service" => form.service = value,
                 "tenant_id" => form.tenant = value,
-                "request_id" => form.request_id = value,
+                "request_id" if value.len() <= MAX_ID_BYTES => form.request_id = value,
                 "trace_id" if is_hex(&value, 32) => form.trace_id = value.to_ascii_lowercase(),
                 "span_id" if is_hex(&value, 16) => form.span_id = value.to_ascii_lowercase(),
+                // Not what it should be: a value like any other.
                 _ => form.metadata.pairs.push((key.into(), value)),
             }
         }

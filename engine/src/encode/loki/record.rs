@@ -115,7 +115,7 @@ impl<'a> Record<'a> {
         });
         put_bytes_field(out, ENTRY_LINE, line);
         let begin = out.len();
-        self.put_own_fields(timestamp, out);
+        self.put_ids(out);
         if let Some(piece) = piece {
             put_pair(out, "part", format!("{}/{}", piece.number, piece.of).as_bytes());
         }
@@ -125,6 +125,7 @@ impl<'a> Record<'a> {
         if piece.is_some_and(|piece| piece.number > 1) {
             return Ok(());
         }
+        self.put_own_fields(timestamp, out);
         if self.form.is_none() && piece.is_none() && names.are_of(&self.attributes, around) {
             names.put(&self.attributes, out)?;
             out.extend_from_slice(&around.encoded);
@@ -178,18 +179,22 @@ impl<'a> Record<'a> {
         Ok(left_out)
     }
 
-    fn put_own_fields(&self, timestamp: u64, out: &mut Vec<u8>) {
+    /// What finds the record, of bounded size: a line in pieces repeats it.
+    fn put_ids(&self, out: &mut Vec<u8>) {
         for (id, name) in [(self.trace_id, "trace_id"), (self.span_id, "span_id")] {
             if !id.is_empty() {
                 put_written_pair(out, name, |out| put_hex(out, id));
             }
         }
-        let (mut severity_text, mut severity_number) = (self.severity_text, self.severity_number);
         if let Some(form) = &self.form {
-            self.put_fields_of(form, out);
-            if self.has_no_severity() {
-                (severity_text, severity_number) = (form.level.as_bytes(), form.severity_number());
-            }
+            self.put_ids_of(form, out);
+        }
+    }
+
+    fn put_own_fields(&self, timestamp: u64, out: &mut Vec<u8>) {
+        let (mut severity_text, mut severity_number) = (self.severity_text, self.severity_number);
+        if let Some(form) = self.form.as_ref().filter(|_| self.has_no_severity()) {
+            (severity_text, severity_number) = (form.level.as_bytes(), form.severity_number());
         }
         if !severity_text.is_empty() {
             put_pair(out, "severity_text", severity_text);
@@ -214,7 +219,7 @@ impl<'a> Record<'a> {
 
     /// Ids and level that only the body says.
     #[cold]
-    fn put_fields_of(&self, form: &Form<'_>, out: &mut Vec<u8>) {
+    fn put_ids_of(&self, form: &Form<'_>, out: &mut Vec<u8>) {
         let trace_id = if self.trace_id.is_empty() { form.trace_id.as_str() } else { "" };
         let span_id = if self.span_id.is_empty() { form.span_id.as_str() } else { "" };
         for (name, value) in
@@ -230,7 +235,7 @@ impl<'a> Record<'a> {
         self.severity_text.is_empty() && self.severity_number == 0
     }
 
-    /// Whether [`Record::put_own_fields`] writes a pair of this name.
+    /// Whether [`Record::put_ids`] or [`Record::put_own_fields`] writes a pair of this name.
     fn has_field(&self, name: &str, timestamp: u64) -> bool {
         let form = |of: fn(&Form<'_>) -> bool| self.form.as_deref().is_some_and(of);
         match name {

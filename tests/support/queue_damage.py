@@ -1,8 +1,8 @@
-"""Damages a queue's file, one bit at a time, and opens it; a process of its own, since LMDB may take it down with it.
+"""Damages a queue's file in one place and opens it; a process of its own, since LMDB may take it down with it.
 
-    python -m tests.support.queue_damage FOLDER SEED FLIPS
+    python -m tests.support.queue_damage FOLDER SEED TIMES
 
-prints one JSON line a flip: where, how the start went, and what is wrong afterwards, which should be nothing.
+prints one JSON line each time: where, how the start went, and what is wrong afterwards, which should be nothing.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.support.queue import payload, payloads, read_all, record, shard
 SHARDS = [shard(tenant, number) for tenant in ("acme", "globex", "initech") for number in (0, 1)]
 # In a leaf page, just over one page, several pages.
 SIZES = (30, 300, 1500, 3900, 5000, 20_000)
-PAGE, META_BYTES = 4096, 152
+PAGE, SECTOR, META_BYTES = 4096, 512, 152
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,34 @@ def frames(file: Path) -> list[tuple[int, int]]:
         return [(entry.offset, entry.offset + entry.size) for entry in pages.entries() if entry.database == RECORDS]
 
 
-def places(file: Path, seed: int, flips: int) -> Iterator[int]:
-    """Bits to turn, by turns: in what the first two pages say, in the first bytes of any page, anywhere."""
-    chance, size = random.Random(seed), file.stat().st_size
-    for number in range(flips):
-        match number % 3:
+@dataclass(frozen=True)
+class Damage:
+    """Other bytes at a place."""
+
+    place: int
+    content: bytes
+
+    def hits(self, start: int, end: int) -> bool:
+        return start < self.place + len(self.content) and self.place < end
+
+
+def damages(file: Path, seed: int, times: int) -> Iterator[Damage]:
+    """By turns a wrong bit: in what the first two pages say, in the first bytes of a page, anywhere; a lost sector."""
+    chance, whole = random.Random(seed), file.read_bytes()
+    pages = len(whole) // PAGE
+    for number in range(times):
+        match number % 4:
             case 0:
-                byte = chance.randrange(2) * PAGE + chance.randrange(META_BYTES)
+                place = chance.randrange(2) * PAGE + chance.randrange(META_BYTES)
             case 1:
-                byte = chance.randrange(size // PAGE) * PAGE + chance.randrange(64)
+                place = chance.randrange(pages) * PAGE + chance.randrange(64)
+            case 2:
+                place = chance.randrange(len(whole))
             case _:
-                byte = chance.randrange(size)
-        yield 8 * byte + chance.randrange(8)
+                sector = chance.randrange(len(whole) // SECTOR) * SECTOR
+                yield Damage(sector, chance.choice((bytes(SECTOR), chance.randbytes(SECTOR))))
+                continue
+        yield Damage(place, bytes((whole[place] ^ 1 << chance.randrange(8),)))
 
 
 def whats_wrong(folder: Path, written: Written, hit: int) -> tuple[bool, list[str]]:
@@ -97,7 +113,7 @@ def whats_wrong(folder: Path, written: Written, hit: int) -> tuple[bool, list[st
         if counted != len(found) + corrupt:
             wrong.append(f"{where} counts {counted} records, and has {len(found)} and {corrupt} corrupt ones")
     if missing > hit:
-        wrong.append(f"{missing} records are missing, and the bit was in {hit}")
+        wrong.append(f"{missing} records are missing, and {hit} were hit")
     where = SHARDS[0]
     before = payloads(queue, where)
     new = [payload(("new", number), size) for number, size in enumerate(SIZES)]
@@ -112,20 +128,20 @@ def whats_wrong(folder: Path, written: Written, hit: int) -> tuple[bool, list[st
     return rebuilt, wrong
 
 
-def main(work: Path, seed: int, flips: int) -> None:
+def main(work: Path, seed: int, times: int) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     sound, damaged = work / "sound", work / "damaged"
     written = write_queue(sound)
     records = frames(sound / "data.mdb")
-    for place in places(sound / "data.mdb", seed, flips):
+    for damage in damages(sound / "data.mdb", seed, times):
         shutil.copytree(sound, damaged)
         with (damaged / "data.mdb").open("r+b") as file:
-            file.seek(place // 8)
-            (byte,) = file.read(1)
-            file.seek(place // 8)
-            file.write(bytes((byte ^ 1 << place % 8,)))
-        hit = sum(start <= place // 8 < end for start, end in records)
-        sys.stdout.write(json.dumps({"place": place, "page": place // 8 // PAGE, "byte": place // 8 % PAGE}) + " ")
+            file.seek(damage.place)
+            file.write(damage.content)
+        hit = sum(damage.hits(*record) for record in records)
+        where = {"page": damage.place // PAGE, "byte": damage.place % PAGE, "bytes": len(damage.content)}
+        # Before anything happens, so that it is seen if the process ends here.
+        sys.stdout.write(json.dumps(where) + " ")
         sys.stdout.flush()
         rebuilt, wrong = whats_wrong(damaged, written, hit)
         sys.stdout.write(json.dumps({"rebuilt": rebuilt, "wrong": wrong}) + "\n")

@@ -19,11 +19,11 @@ from gateway.delivery.disk.pages import PageFile
 from gateway.delivery.disk.progress import read_former_run
 from gateway.delivery.disk.records import Records
 from gateway.delivery.disk.survey import RECORDS
-from gateway.delivery.queue import DurableQueue, QueueWriteError, Stored
+from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.types import Shard
 from tests.support.queue import frame_v1, key_v1, payload, payloads, read_all, record, shard
 
-FLIPS = 99
+TIMES = 100
 MAX_BYTES = 64 << 20
 ROOT = Path(__file__).parents[2]
 
@@ -57,9 +57,9 @@ def aside(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("seed", [20261125])
-def test_no_wrong_bit_ends_the_process_or_loses_another_record(tmp_path: Path, seed: int) -> None:
+def test_no_wrong_bit_or_lost_sector_ends_the_process_or_loses_another_record(tmp_path: Path, seed: int) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "tests.support.queue_damage", str(tmp_path), str(seed), str(FLIPS)],
+        [sys.executable, "-m", "tests.support.queue_damage", str(tmp_path), str(seed), str(TIMES)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -70,8 +70,8 @@ def test_no_wrong_bit_ends_the_process_or_loses_another_record(tmp_path: Path, s
     assert run.returncode == 0, f"{lines[-1:]} {run.stderr[-2000:]}"
     outcomes = [json.loads(line.split("} ", 1)[1]) for line in lines]
     assert [(line, outcome["wrong"]) for line, outcome in zip(lines, outcomes, strict=True) if outcome["wrong"]] == []
-    # The bits do matter: else this would show nothing.
-    assert sum(outcome["rebuilt"] for outcome in outcomes) > FLIPS // 10
+    # It does matter: else this would show nothing.
+    assert sum(outcome["rebuilt"] for outcome in outcomes) > TIMES // 10
 
 
 def test_what_lmdb_writes_is_sound(tmp_path: Path) -> None:
@@ -281,6 +281,48 @@ def test_after_three_crashes_in_a_row_the_file_is_made_anew_however_sound_it_loo
     queue.close()
     queue = DurableQueue(tmp_path, MAX_BYTES)
     assert queue.disk_stats().rebuilt_records is None
+    queue.close()
+
+
+def no_room(*_arguments: object, **_named: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_sound_file_stays_if_there_is_no_room_for_another(
+    tmp_path: Path, crashes_in_lmdb: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = fill(tmp_path)
+    for _ in range(3):
+        crashes_in_lmdb()
+    monkeypatch.setattr(rebuilding, "put_in_place", no_room)
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+    assert payloads(queue, shard()) == contents
+    assert queue.disk_stats().rebuilt_records is None
+    assert not (tmp_path / "rebuild").exists()
+    queue.close()
+
+
+def test_a_damaged_file_without_room_for_another_says_so_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = fill(tmp_path)
+    damage_both_metas(tmp_path / "data.mdb")
+    monkeypatch.setattr(rebuilding, "put_in_place", no_room)
+    with pytest.raises(QueueError, match=r"must be room for a second file: .*No space left on device"):
+        DurableQueue(tmp_path, MAX_BYTES)
+    assert not (tmp_path / "rebuild").exists()
+    monkeypatch.undo()
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+    assert payloads(queue, shard()) == contents
+    queue.close()
+
+
+def test_a_run_of_many_commits_was_not_ended_by_the_file(tmp_path: Path) -> None:
+    queue = DurableQueue(tmp_path, MAX_BYTES)
+    for number in range(16):
+        queue.commit([(queue.first_sequence + number, record())], [])
+    queue.progress.committing(True)
+    assert read_former_run(tmp_path).strikes == 0
     queue.close()
 
 

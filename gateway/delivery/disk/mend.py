@@ -9,7 +9,7 @@ import structlog
 from gateway.delivery.disk.frame import NewerFrameError
 from gateway.delivery.disk.pages import DamagedError
 from gateway.delivery.disk.progress import FormerRun
-from gateway.delivery.disk.rebuild import DATA_FILE, Rebuilt, rebuild
+from gateway.delivery.disk.rebuild import DATA_FILE, Rebuilt, finish_replacement, rebuild
 from gateway.delivery.disk.sealing import DataKeys, SealingError
 from gateway.delivery.disk.survey import NewerQueueError, Survey, survey
 
@@ -20,7 +20,7 @@ MAX_STRIKES = 3
 
 
 class BeyondMendingError(Exception):
-    """What was made anew is damaged again: the disk, or the memory, cannot be relied on."""
+    """It cannot be made anew, or what was made anew is damaged again: the disk is full, or cannot be relied on."""
 
 
 def look(folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None) -> tuple[Survey, Rebuilt | None]:
@@ -38,18 +38,26 @@ def look(folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None) 
     except DamagedError as error:
         return make_anew(folder, map_size, former, keys, str(error), search=True)
     if former.strikes >= MAX_STRIKES:
-        # Its tree is sound, so that it leads to all that there is.
-        return make_anew(folder, map_size, former, keys, "the last runs ended inside of it", search=False)
+        # Its tree is sound, so that it leads to all that there is; and so it may stay, if there is no room for another.
+        try:
+            return make_anew(folder, map_size, former, keys, "the last runs ended inside of it", search=False)
+        except BeyondMendingError as error:
+            log.warning("the queue's file stays, though the last runs ended inside of it", error=str(error))
     return found, None
 
 
 def make_anew(
     folder: Path, map_size: int, former: FormerRun, keys: DataKeys | None, reason: str, *, search: bool
 ) -> tuple[Survey, Rebuilt]:
-    """Replace the file by what can be read of it, and look again."""
-    rebuilt = rebuild(folder, map_size, former, keys, search=search)
+    """Replace the file by what can be read of it, and look again. Raises BeyondMendingError, NewerFrameError."""
+    try:
+        rebuilt = rebuild(folder, map_size, former, keys, search=search)
+    except (lmdb.Error, OSError) as error:
+        # What is left of the attempt would only take the room that the next one needs.
+        finish_replacement(folder)
+        raise BeyondMendingError(f"{reason}; there must be room for a second file: {error}") from error
     log.error(
-        "the queue was damaged; it is made anew from what could be read, and the damaged file is set aside",
+        "the queue's file is made anew from what could be read, and the old one is set aside",
         reason=reason,
         records=rebuilt.records,
         items=rebuilt.items,
@@ -62,7 +70,7 @@ def make_anew(
         # LMDB counts its commits anew in the new file.
         return survey(folder / DATA_FILE, dataclasses.replace(former, transaction=0)), rebuilt
     except DamagedError as error:
-        raise BeyondMendingError(str(error)) from error
+        raise BeyondMendingError(f"it is damaged again: {error}") from error
 
 
 def why_not(folder: Path, error: BaseException) -> str | None:
@@ -73,7 +81,9 @@ def why_not(folder: Path, error: BaseException) -> str | None:
         case SealingError():
             return str(error)
         case BeyondMendingError():
-            return f"the queue in {folder} cannot be mended: {error}; name another queue.dir"
+            return (
+                f"the queue in {folder} is damaged and cannot be mended: {error}; mend that, or name another queue.dir"
+            )
         case NewerQueueError(args=(version,)):
             return (
                 f"the queue in {folder} was written by a newer version (format {version}); "

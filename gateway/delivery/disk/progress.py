@@ -42,8 +42,8 @@ _SLOT = struct.Struct("<16sQQI")
 _HALF_BYTES = _SLOT.size + _CRC.size
 _SLOT_BYTES = 2 * _HALF_BYTES
 _FIRST_SLOTS, MAX_SLOTS = 256, 65_536
-# A run that ended in a call of LMDB after less than this may have been ended by it.
-SHORT_RUN_S = 60.0
+# A run that ended in a call of LMDB after less than this, and fewer commits, may have been ended by it.
+SHORT_RUN_S, SHORT_RUN_COMMITS = 60.0, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ class Progress:
         while self._slots < len(kept):
             self._slots *= 2
         self._long_at = time.monotonic() + SHORT_RUN_S
+        self._commits = 0
         self._descriptor: int | None = None
         new = folder / f"{FILE_NAME}.new"
         try:
@@ -207,7 +208,8 @@ class Progress:
     def committing(self, whether: bool) -> None:
         """Of the thread of commits: whether it is inside of LMDB."""
         self._map[_COMMITTING] = whether
-        if time.monotonic() > self._long_at:
+        self._commits += whether
+        if self._commits > SHORT_RUN_COMMITS or time.monotonic() > self._long_at:
             self._map[_LONG] = 1
 
     def reading(self, whether: bool) -> None:

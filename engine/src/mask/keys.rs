@@ -124,9 +124,9 @@ impl<'a> KeyCache<'a> {
     #[inline]
     fn known(&mut self, key: &[u8]) -> Option<&mut Verdict> {
         let first = slot_of(key);
-        let is_here = |slot: &Option<(&[u8], Verdict)>| matches!(slot, Some((known, _)) if *known == key);
-        let slot = if is_here(&self.slots[first]) { first } else { first ^ 1 };
-        self.slots[slot].as_mut().filter(|(known, _)| *known == key).map(|(_, verdict)| verdict)
+        let is_here = |&slot: &usize| matches!(self.slots[slot], Some((known, _)) if known == key);
+        let slot = [first, first ^ 1].into_iter().find(is_here)?;
+        self.slots[slot].as_mut().map(|(_, verdict)| verdict)
     }
 }
 

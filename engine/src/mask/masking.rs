@@ -2,33 +2,37 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::action::{Replacement, REDACTED, REMOVED};
+use super::budget::Budget;
 use super::detectors::{Census, Form};
 use super::keys::{KeyCache, Verdict};
 use super::observe::{Found, Observer};
 use super::pseudonym::PseudonymKey;
-use super::search::{Failure, Finding, FoundBy};
+use super::search::{Failure, Finding, FoundBy, Scratch};
 use super::values::{self, put_text_value, whole_number, TextCache};
 use super::{MaskCounts, Masker};
 use crate::otlp::edit::EditList;
 use crate::otlp::text::{AnyValue, KeyValue};
-use crate::otlp::walk::{At, Fate, Number, Place, Plain, Unit, Visitor};
+use crate::otlp::walk::{plain_attribute, At, Fate, Number, Place, Plain, Unit, Visitor};
 use crate::otlp::wire::{put_varint_field, Field, Reader, WireError};
 use crate::otlp::{any_value, RESOURCE, RESOURCE_ATTRIBUTES};
-use crate::policy::{MaskAction, MaskBudget};
+use crate::policy::MaskAction;
 
 pub(super) struct Masking<'m, 'a> {
     masker: &'m Masker,
     key: Option<&'m PseudonymKey>,
     observer: Option<&'m mut (dyn Observer + 'm)>,
     pub(super) counts: MaskCounts,
-    /// Scratch, reused from text to text.
-    findings: Vec<Finding>,
-    scratch: Vec<u8>,
+    /// Of the present text.
+    search: Scratch,
+    /// A replacement that is being made.
+    after: Vec<u8>,
     keys: KeyCache<'a>,
     clean: TextCache<'a>,
+    /// Encoded attributes of the usual form in which nothing was found.
+    passed: TextCache<'a>,
     budget: Budget,
     /// What the units around the present one were before it: spared, dropped.
     units: Vec<(bool, bool)>,
@@ -50,10 +54,11 @@ impl<'m> Masking<'m, '_> {
             key,
             observer,
             counts: MaskCounts::default(),
-            findings: Vec::new(),
-            scratch: Vec::new(),
+            search: Scratch::default(),
+            after: Vec::new(),
             keys: KeyCache::default(),
             clean: TextCache::default(),
+            passed: TextCache::default(),
             budget: Budget::new(masker.budget),
             units: Vec::new(),
             spared: false,
@@ -63,48 +68,18 @@ impl<'m> Masking<'m, '_> {
     }
 }
 
-/// What may be searched of one item.
-struct Budget {
-    limits: MaskBudget,
-    left: usize,
-    deadline: Option<Instant>,
-}
-
-impl Budget {
-    /// The clock is not read for less.
-    const UNTIMED_BYTES: usize = 16 << 10;
-
-    fn new(limits: MaskBudget) -> Budget {
-        Budget { limits, left: limits.item_bytes, deadline: None }
-    }
-
-    /// Takes a text out of the budget; Err if that is over.
-    #[inline]
-    fn spend(&mut self, bytes: usize) -> Result<(), Failure> {
-        self.left = self.left.checked_sub(bytes).ok_or(Failure::Size).inspect_err(|_| self.left = 0)?;
-        if self.limits.item_bytes - self.left > Budget::UNTIMED_BYTES {
-            let limit = Duration::from_micros(self.limits.item_us);
-            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + limit);
-            if Instant::now() > deadline {
-                return Err(Failure::Time);
-            }
-        }
-        Ok(())
-    }
-}
-
 impl<'a> Masking<'_, 'a> {
     fn verdict(&mut self, key: &'a [u8]) -> Verdict {
         self.keys.verdict(key, |key| self.masker.judge(key))
     }
 
-    /// Fills `findings` with what is to be masked in a text. Err: it could not be searched to its end.
+    /// Finds what is to be masked in a text. Err: it could not be searched to its end.
     fn search(&mut self, text: &[u8]) -> Result<(), Failure> {
         self.budget.spend(text.len())?;
-        let (masker, deadline) = (self.masker, self.budget.deadline);
+        let (masker, deadline) = (self.masker, self.budget.deadline());
         let goes_on = || deadline.is_none_or(|deadline| Instant::now() <= deadline);
         let action = |rule: usize| masker.rules[rule].action;
-        let unterminated = masker.searcher.search(text, action, &mut self.findings, goes_on);
+        let unterminated = masker.searcher.search(text, action, &mut self.search, goes_on);
         if unterminated.map_err(|()| Failure::Time)? {
             self.counts.fail(Failure::Unterminated);
         }
@@ -209,25 +184,18 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
     }
 
     #[inline]
-    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
-        let verdict = self.verdict(key);
-        if verdict.rule.is_some() || !verdict.clean || self.spared {
+    fn passes(&mut self, attribute: &'a [u8]) -> bool {
+        if self.spared {
             return false;
         }
-        match value {
-            Plain::Text(text) => {
-                if self.clean.holds(text) {
-                    return true;
-                }
-                let census = Census::of(text);
-                let passes = census.is_ascii() && (verdict.allowed || !self.masker.searcher.may_match(&census));
-                if passes && !verdict.allowed {
-                    self.clean.remember(text);
-                }
-                passes
-            }
-            Plain::Number(number) => verdict.allowed || self.matching_finder(number).is_none(),
+        if self.passed.holds(attribute) {
+            return true;
         }
+        let passes = plain_attribute(attribute).is_some_and(|(key, value)| self.is_clean(key, value));
+        if passes {
+            self.passed.remember(attribute);
+        }
+        passes
     }
 
     fn replacement(&mut self, key: &'a [u8], value: &Field<'a>) -> Cow<'static, [u8]> {
@@ -237,13 +205,13 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         // The walk has checked it, so it can be read.
         let any = AnyValue::read(encoded).unwrap_or(AnyValue::Empty);
         let text = any.text_bytes().unwrap_or_default();
-        let mut content = std::mem::take(&mut self.scratch);
+        let mut content = std::mem::take(&mut self.after);
         content.clear();
         // An earlier rule that matches exactly the whole value comes first.
         let whole = 0..text.len();
         let earlier =
             self.masker.first_finder_rule < rule && matches!(any, AnyValue::String(_)) && self.search(&text).is_ok();
-        let earlier = earlier.then(|| self.findings.first()).flatten();
+        let earlier = earlier.then(|| self.search.findings.first()).flatten();
         let earlier = earlier.filter(|finding| finding.range == whole && finding.rule < rule && finding.exact).cloned();
         let (rule, by) = earlier.map_or((rule, FoundBy::Key), |finding| (finding.rule, finding.by));
         self.way(self.masker.rules[rule].action, by).put(&text, &mut content);
@@ -256,7 +224,7 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
                 Cow::Owned(any)
             }
         };
-        self.scratch = content;
+        self.after = content;
         replacement
     }
 
@@ -269,8 +237,8 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
             // Nobody else searches a key that goes, and only a clean one is shown. Not out of the item's budget: an observer
             // changes nothing.
             let (masker, action) = (self.masker, |rule: usize| self.masker.rules[rule].action);
-            let unterminated = masker.searcher.search(key, action, &mut self.findings, || true);
-            if unterminated == Ok(false) && self.findings.is_empty() {
+            let unterminated = masker.searcher.search(key, action, &mut self.search, || true);
+            if unterminated == Ok(false) && self.search.findings.is_empty() {
                 self.keys.remember_clean(key);
             }
         }
@@ -289,13 +257,13 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
         if let Err(failure) = self.search(text) {
             return self.remove_unseen(field, failure, edits);
         }
-        let found = self.findings.len();
+        let found = self.search.findings.len();
         if at.place == Place::TraceState {
-            self.findings.retain(|finding| !is_sampling_state(text, &finding.range));
+            self.search.findings.retain(|finding| !is_sampling_state(text, &finding.range));
         }
         // What is no secret here may be one in another place.
-        let is_clean_anywhere = self.findings.len() == found;
-        if self.findings.is_empty() {
+        let is_clean_anywhere = self.search.findings.len() == found;
+        if self.search.findings.is_empty() {
             match is_key {
                 true => self.keys.remember_clean(text),
                 // Bytes need not be text, which `passes` has to be sure of.
@@ -305,8 +273,8 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
             return;
         }
         edits.enter(field);
-        let findings = std::mem::take(&mut self.findings);
-        let mut after = std::mem::take(&mut self.scratch);
+        let findings = std::mem::take(&mut self.search.findings);
+        let mut after = std::mem::take(&mut self.after);
         for finding in &findings {
             let before = &text[finding.range.clone()];
             after.clear();
@@ -315,7 +283,7 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
             edits.replace(range, |out| out.extend_from_slice(&after));
             self.found(at, field, finding.rule, finding.by, before, &after);
         }
-        (self.findings, self.scratch) = (findings, after);
+        (self.search.findings, self.after) = (findings, after);
         edits.exit();
     }
 
@@ -338,7 +306,30 @@ impl<'a> Visitor<'a> for Masking<'_, 'a> {
     }
 }
 
-impl Masking<'_, '_> {
+impl<'a> Masking<'_, 'a> {
+    /// Whether an attribute is seen at a glance to hold nothing to mask.
+    #[inline]
+    fn is_clean(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
+        let verdict = self.verdict(key);
+        if verdict.rule.is_some() || !verdict.clean {
+            return false;
+        }
+        match value {
+            Plain::Text(text) => {
+                if self.clean.holds(text) {
+                    return true;
+                }
+                let census = Census::of(text);
+                let is_clean = census.is_ascii() && (verdict.allowed || !self.masker.searcher.may_match(&census));
+                if is_clean && !verdict.allowed {
+                    self.clean.remember(text);
+                }
+                is_clean
+            }
+            Plain::Number(number) => verdict.allowed || self.matching_finder(number).is_none(),
+        }
+    }
+
     /// The finder that a number matches, and its digits.
     #[inline]
     fn matching_finder(&self, number: Number) -> Option<(usize, u64)> {

@@ -8,8 +8,10 @@
 
 mod action;
 mod any_literal;
+mod budget;
 mod detectors;
 mod encodings;
+mod finder;
 mod inside;
 mod json;
 mod keys;

@@ -1,21 +1,16 @@
 //! The search of one text: keys, detectors, regexes and lists of all rules, and which match counts where several overlap.
 
 use std::ops::Range;
-use std::sync::Arc;
-
-use regex::bytes::{Regex, RegexBuilder};
 
 use super::action::is_replacement;
 use super::any_literal::AnyLiteral;
-use super::detectors::{self, class, Census, Form, Needs, Passports, Report};
+use super::detectors::{class, Census, DigitRuns, Needs};
+use super::finder::{finders_of, Finder};
 use super::keys::KeyPatterns;
-use super::literals::Literals;
 use super::prefilter::{Prefilter, MAX_FINDERS};
 use super::{encodings, inside, json};
 use crate::policy::{Find, MaskAction, MaskRule};
 
-/// What a user's regex may take once compiled.
-const MAX_REGEX_BYTES: usize = 1 << 20;
 /// A shorter one may hold a sensitive key all the same, but no encoded text with a key and a value.
 const SHORTEST_ENCODED: usize = 24;
 
@@ -65,45 +60,12 @@ impl Failure {
     }
 }
 
-/// One thing that a rule looks for.
-#[derive(Debug)]
-pub(super) struct Finder {
-    /// Of the detector, or of the rule.
-    pub(super) name: Arc<str>,
-    pub(super) rule: usize,
-    pub(super) form: Form,
-    pub(super) replacement: Box<[u8]>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Detector(&'static detectors::Entry),
-    Passports(Passports),
-    Regex(Regex),
-    Literals(Box<Literals>),
-}
-
-impl Finder {
-    fn find(&self, text: &[u8], report: Report<'_>) {
-        match &self.kind {
-            Kind::Detector(entry) => (entry.find)(text, report),
-            Kind::Passports(passports) => passports.find(text, report),
-            Kind::Regex(regex) => {
-                regex.find_iter(text).filter(|found| !found.is_empty()).for_each(|found| report(found.range()))
-            }
-            Kind::Literals(literals) => literals.find(text, report),
-        }
-    }
-
-    fn needs(&self) -> Needs {
-        match &self.kind {
-            Kind::Detector(entry) => entry.needs,
-            Kind::Passports(passports) => passports.needs(),
-            Kind::Regex(_) => Needs { all_of: 0, any_of: 0, digits: 0, length: 1, literals: &[] },
-            Kind::Literals(_) => Needs { all_of: 0, any_of: 0, digits: 0, length: 2, literals: &[] },
-        }
-    }
+/// Of one text's search, reused from text to text.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// What was found.
+    pub(super) findings: Vec<Finding>,
+    runs: DigitRuns,
 }
 
 /// What the rules of a policy look for.
@@ -112,6 +74,8 @@ pub(super) struct Searcher {
     pub(super) keys: KeyPatterns,
     /// In the order of their rules.
     pub(super) finders: Vec<Finder>,
+    /// Finders that begin at digits, a bit each.
+    digit_finders: u64,
     /// Indices of the finders that look at numbers.
     number_finders: Vec<usize>,
     prefilter: Prefilter,
@@ -127,46 +91,14 @@ impl Searcher {
         let mut finders: Vec<Finder> = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let wrong = |what: &str, error: &str| format!("rules[{index}].{what}: {error}");
-            let mut add = |name: &str, form: Form, replacement: Vec<u8>, kind: Kind| {
-                let (name, replacement) = (Arc::from(name), replacement.into());
-                finders.push(Finder { name, rule: index, form, replacement, kind });
-            };
-            let own_word = || format!("[{}]", rule.name).into_bytes();
             match &rule.find {
                 Find::Keys(patterns) => {
                     for (at, pattern) in patterns.iter().enumerate() {
                         keys.add(pattern, index).map_err(|error| wrong(&format!("keys[{at}]"), error))?;
                     }
                 }
-                Find::Detectors(names) => {
-                    for name in names {
-                        let entry = detectors::entry(name);
-                        let entry = entry.ok_or_else(|| wrong("detectors", &format!("there is no detector {name}")))?;
-                        add(entry.name, entry.form, entry.replacement.to_vec(), Kind::Detector(entry));
-                    }
-                }
-                Find::Passports(countries) => {
-                    let passports = Passports::compile(countries).map_err(|error| wrong("passports", &error))?;
-                    add(
-                        "passport",
-                        detectors::PASSPORT_FORM,
-                        detectors::PASSPORT_REPLACEMENT.to_vec(),
-                        Kind::Passports(passports),
-                    );
-                }
-                Find::Regex(pattern) => {
-                    // One that matches parts of characters would leave strings that are no UTF-8; the other kind of regex
-                    // refuses it.
-                    let of_characters = regex::RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-                    of_characters.map_err(|error| wrong("regex", &error.to_string()))?;
-                    let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-                    let regex = regex.map_err(|error| wrong("regex", &error.to_string()))?;
-                    add(&rule.name, Form::Text, own_word(), Kind::Regex(regex));
-                }
-                Find::Literals { values, ignore_case } => {
-                    let literals =
-                        Literals::compile(values, *ignore_case).map_err(|error| wrong("literals", &error))?;
-                    add(&rule.name, Form::Text, own_word(), Kind::Literals(Box::new(literals)));
+                values => {
+                    finders.extend(finders_of(values, &rule.name, index).map_err(|(what, error)| wrong(what, &error))?)
                 }
             }
         }
@@ -185,13 +117,12 @@ impl Searcher {
                 needs.iter().filter(|needs| among(needs)).flat_map(|needs| needs.literals).copied().collect();
             AnyLiteral::compile(&literals).map(|any| (finders, any))
         };
-        let number_finders = finders.iter().enumerate().filter(|(_, finder)| match &finder.kind {
-            Kind::Detector(entry) => entry.is_match_number.is_some(),
-            Kind::Passports(_) | Kind::Regex(_) | Kind::Literals(_) => false,
-        });
+        let number_finders = (0..finders.len()).filter(|&index| finders[index].looks_at_numbers()).collect();
+        let at_digits = finders.iter().enumerate().filter(|(_, finder)| finder.begins_at_digits());
         Ok(Searcher {
             keys,
-            number_finders: number_finders.map(|(index, _)| index).collect(),
+            digit_finders: at_digits.fold(0, |all, (at, _)| all | 1 << at),
+            number_finders,
             prefilter: Prefilter::new(&needs),
             literals: [literals_of(true)?, literals_of(false)?],
             finders,
@@ -212,21 +143,19 @@ impl Searcher {
     /// The finder that a whole number matches.
     #[inline]
     pub(super) fn matching_number(&self, number: u64) -> Option<usize> {
-        self.number_finders.iter().copied().find(|&index| match &self.finders[index].kind {
-            Kind::Detector(entry) => entry.is_match_number.is_some_and(|is_match| is_match(number)),
-            Kind::Passports(_) | Kind::Regex(_) | Kind::Literals(_) => false,
-        })
+        self.number_finders.iter().copied().find(|&index| self.finders[index].matches_number(number))
     }
 
-    /// Fills `findings`: in order, without overlap. `goes_on` is asked before each part of the search of a large text;
+    /// Fills the scratch's findings: in order, without overlap. `goes_on` is asked before each part of the search of a large text;
     /// false ends it, and what was found is incomplete then: Err.
     pub(super) fn search(
         &self,
         text: &[u8],
         actions: impl Fn(usize) -> MaskAction,
-        findings: &mut Vec<Finding>,
+        scratch: &mut Scratch,
         goes_on: impl Fn() -> bool,
     ) -> Result<bool, ()> {
+        let Scratch { findings, runs } = scratch;
         findings.clear();
         let mut unterminated = false;
         let census = Census::of(text);
@@ -255,13 +184,13 @@ impl Searcher {
             let (rule, exact) = (self.finders[index].rule, is_plain && range == found);
             findings.push(Finding { range, rule, by: FoundBy::Finder(index), quoted, exact });
         };
-        self.find_values(text, &census, &goes_on, &mut |index, range| report(index, range, true))?;
+        self.find_values(text, &census, runs, &goes_on, &mut |index, range| report(index, range, true))?;
         if may_hold_escapes(&census) {
             let mut decoded = encodings::decode(text);
             for _ in 0..MAX_LAYERS {
                 let Some(layer) = &decoded else { break };
                 let census = Census::of(&layer.bytes);
-                self.find_values(&layer.bytes, &census, &goes_on, &mut |index, range| {
+                self.find_values(&layer.bytes, &census, runs, &goes_on, &mut |index, range| {
                     let source = layer.source_of(&range);
                     let is_plain = source.len() == range.len();
                     report(index, source, is_plain);
@@ -273,8 +202,8 @@ impl Searcher {
             let (mut complete, mut cut_tokens) = (Ok(()), Vec::new());
             inside::base64_texts(text, &mut |token, decoded| {
                 let census = Census::of(decoded);
-                let found =
-                    self.find_values(decoded, &census, &goes_on, &mut |index, _| report(index, token.clone(), false));
+                let mut report = |index, _| report(index, token.clone(), false);
+                let found = self.find_values(decoded, &census, runs, &goes_on, &mut report);
                 complete = complete.and(found);
                 if decoded.len() >= inside::MAX_DECODED {
                     // Too long to be decoded to its end: what is behind is not passed unseen.
@@ -297,6 +226,7 @@ impl Searcher {
         &self,
         text: &[u8],
         census: &Census,
+        runs: &mut DigitRuns,
         goes_on: &impl Fn() -> bool,
         report: &mut dyn FnMut(usize, Range<usize>),
     ) -> Result<(), ()> {
@@ -306,13 +236,14 @@ impl Searcher {
                 candidates &= !finders;
             }
         }
+        let runs = if candidates & self.digit_finders != 0 { runs.of(text) } else { &[] };
         while candidates != 0 {
             if !goes_on() {
                 return Err(());
             }
             let index = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
-            self.finders[index].find(text, &mut |range| report(index, range));
+            self.finders[index].find(text, runs, &mut |range| report(index, range));
         }
         Ok(())
     }

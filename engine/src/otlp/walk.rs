@@ -84,9 +84,9 @@ pub trait Visitor<'a> {
     /// What becomes of an attribute with this key. Called before its parts are offered, wherever the key stands.
     fn attribute(&mut self, key: &'a [u8]) -> Fate;
 
-    /// Whether an attribute of the usual form holds nothing to edit, and its key and text are UTF-8; `false` if that is not
-    /// sure without a closer look, which then follows.
-    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool;
+    /// Whether an encoded KeyValue has the usual form ([`plain_attribute`]) and holds nothing to edit, and its key and text are
+    /// UTF-8; `false` if that is not sure without a closer look, which then follows.
+    fn passes(&mut self, attribute: &'a [u8]) -> bool;
 
     /// The encoded AnyValue that takes the place of `value`, the AnyValue of an attribute to be replaced.
     fn replacement(&mut self, key: &'a [u8], value: &Field<'a>) -> Cow<'static, [u8]>;
@@ -143,9 +143,9 @@ impl<'a> Visitor<'a> for Nobody {
         Fate::Walk
     }
     #[inline]
-    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
-        let is_text = |bytes| std::str::from_utf8(bytes).is_ok();
-        is_text(key) && !matches!(value, Plain::Text(text) if !is_text(text))
+    fn passes(&mut self, attribute: &'a [u8]) -> bool {
+        plain_attribute(attribute)
+            .is_some_and(|(key, value)| is_utf8(key) && !matches!(value, Plain::Text(text) if !is_utf8(text)))
     }
     fn replacement(&mut self, _key: &'a [u8], _value: &Field<'a>) -> Cow<'static, [u8]> {
         Cow::Borrowed(b"")
@@ -170,7 +170,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
         let mut seen = 0u32;
         let mut attributes = 0;
         while let Some(field) = reader.next_field()? {
-            match schema.kind(field.number) {
+            match *schema.kind(field.number) {
                 Kind::Unknown => self.unknown(&field),
                 Kind::Varint => {
                     field.varint()?;
@@ -238,10 +238,8 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
 
     /// `depth` is that of the attribute's value.
     fn key_value(&mut self, inner: Reader<'a>, field: &Field<'a>, place: Place, depth: usize) -> Result<(), Malformed> {
-        if let Some((key, value)) = plain_attribute(inner.bytes()) {
-            if self.visitor.passes(key, value) {
-                return Ok(());
-            }
+        if self.visitor.passes(inner.bytes()) {
+            return Ok(());
         }
         let (key, fate) = self.key_and_fate(inner)?;
         match fate {
@@ -374,7 +372,7 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
     #[inline]
     fn string(&mut self, at: At<'a>, field: &Field<'a>) -> Result<(), Malformed> {
         let text = field.bytes()?;
-        if std::str::from_utf8(text).is_err() {
+        if !is_utf8(text) {
             return Err(Malformed::Utf8);
         }
         self.visitor.text(at, field, text, self.edits);
@@ -396,10 +394,16 @@ impl<'a, V: Visitor<'a>> Walk<'_, V> {
     }
 }
 
+/// Most text is ASCII, which is told sooner.
+#[inline]
+fn is_utf8(text: &[u8]) -> bool {
+    text.is_ascii() || std::str::from_utf8(text).is_ok()
+}
+
 /// A KeyValue in the form that nearly all have: a key, then a string, int or double, lengths in one byte each, and nothing
 /// else. `None`: it has another form, or is not valid.
 #[inline]
-fn plain_attribute(message: &[u8]) -> Option<(&[u8], Plain<'_>)> {
+pub fn plain_attribute(message: &[u8]) -> Option<(&[u8], Plain<'_>)> {
     let (key, rest) = short_bytes(KEY, message)?;
     let (value, rest) = short_bytes(VALUE, rest)?;
     if !rest.is_empty() {

@@ -5,7 +5,7 @@
 
 use super::borders::{ends_with_ignoring_case, run_end, starts_free};
 use super::words::are_words;
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
@@ -20,7 +20,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 10,
         literals: &["bearer", "basic", "digest", "negotiate", "apikey", "token"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[authorization]",
     form: Form::Text,
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &[
                 " ",
                 "%",

@@ -2,7 +2,7 @@
 //! keys, which look like any base64 and are known by the words before them.
 
 use super::borders::{ends_free, run_end, starts_free, starts_with_ignoring_case};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::{memchr2, memmem};
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 20,
         literals: &["akia", "asia", "abia", "acca", "agpa", "aida", "aipa", "anpa", "anva", "aroa", "secret"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[aws_key]",
     form: Form::Text,
@@ -149,10 +149,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(
-            &ENTRY.find,
-            &["A", "s", "AKIA", "secret", "aws secret", "secretaccesskey", "awssecret ", "AKIA "],
-        );
+        assert_linear(&ENTRY, &["A", "s", "AKIA", "secret", "aws secret", "secretaccesskey", "awssecret ", "AKIA "]);
     }
 
     proptest! {

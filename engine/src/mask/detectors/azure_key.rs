@@ -2,7 +2,7 @@
 //! client secrets of Entra ID, which have `7Q~` or `8Q~` at a fixed place.
 
 use super::borders::{ends_free, ends_with_ignoring_case, is_word, report_at, run_end, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::{memchr2_iter, memmem};
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 37,
         literals: &["accountkey=", "sharedaccesskey=", "sharedsecretkey=", "sig=", "7q~", "8q~"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[azure_key]",
     form: Form::Text,
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         let signature = format!("?sig={}&", "a".repeat(44));
-        assert_linear(&ENTRY.find, &["=", "~", "8Q~", "aaa8Q~", "sig=", "AccountKey=", &signature]);
+        assert_linear(&ENTRY, &["=", "~", "8Q~", "aaa8Q~", "sig=", "AccountKey=", &signature]);
     }
 
     proptest! {

@@ -8,28 +8,6 @@ pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Where the next digit stands, from `from` on: eight bytes at a time, for most of a text is none.
-#[inline]
-pub(super) fn next_digit(text: &[u8], from: usize) -> Option<usize> {
-    const fn every(byte: u8) -> u64 {
-        u64::from_le_bytes([byte; 8])
-    }
-    const HIGH: u64 = every(0x80);
-    let rest = text.get(from..)?;
-    let (words, last) = rest.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The highest bit of a byte tells whether the lower seven are at least this much.
-        let at_least = |least: u8| (word & !HIGH) + every(0x80 - least);
-        let digits = at_least(b'0') & !at_least(b'9' + 1) & !word & HIGH;
-        if digits != 0 {
-            return Some(from + index * 8 + digits.trailing_zeros() as usize / 8);
-        }
-    }
-    let offset = last.iter().position(u8::is_ascii_digit)?;
-    Some(text.len() - last.len() + offset)
-}
-
 /// Whether no word goes on at `at`.
 pub(super) fn starts_free(text: &[u8], at: usize) -> bool {
     let before = &text[..at];

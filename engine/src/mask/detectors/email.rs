@@ -4,14 +4,15 @@
 //! then the local part to the left. In doubt the match is the longer one. Of the characters that RFC 5321 allows in
 //! a local part, `/ = ? & { | } and the backquote are left out: in telemetry they part a URL or a structure.
 
-use super::{class, Entry, Form, Needs, Report};
+use super::borders::run_end;
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr2_iter;
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "email",
     needs: Needs { all_of: class::DOT, any_of: class::AT | class::PERCENT, digits: 0, length: 6, literals: &[] },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[email]",
     form: Form::Email,
@@ -66,13 +67,19 @@ fn domain(text: &[u8], from: usize) -> Option<Range<usize>> {
                 }
                 label += 1;
                 end = position + char.length;
+                if label >= 2 {
+                    // Whether it begins with two letters is known; the rest of the word tells no more.
+                    end = run_end(text, end, |byte| byte.is_ascii_alphanumeric());
+                    position = end;
+                    continue;
+                }
             }
-            Kind::Ascii(b'_') => {
+            Kind::Underscore => {
                 label += 1;
                 end = position + char.length;
             }
-            Kind::Ascii(b'-') if label > 0 => label += 1,
-            Kind::Ascii(b'.') if label > 0 => {
+            Kind::Hyphen if label > 0 => label += 1,
+            Kind::Dot if label > 0 => {
                 labels_done += 1;
                 label = 0;
                 leading_letters = 0;
@@ -94,9 +101,9 @@ fn local_part(text: &[u8], floor: usize, at: usize) -> usize {
     let mut begin = at;
     while let Some(char) = Char::before(text, floor, start) {
         let may_begin = match char.kind {
-            Kind::Letter | Kind::Digit | Kind::Ascii(b'_' | b'%') => true,
-            Kind::Ascii(b'.' | b'+' | b'-' | b'\'' | b'!' | b'#' | b'$' | b'*' | b'~' | b'^') => false,
-            Kind::Ascii(_) => break,
+            Kind::Letter | Kind::Digit | Kind::Underscore | Kind::Percent => true,
+            Kind::Dot | Kind::Hyphen | Kind::Sign => false,
+            Kind::Other => break,
         };
         start -= char.length;
         if may_begin {
@@ -130,9 +137,35 @@ enum Kind {
     /// Of any script. So is a byte that is not UTF-8: rather mask too much.
     Letter,
     Digit,
-    /// Any other ASCII character; 0 for one of other scripts, which parts words.
-    Ascii(u8),
+    Underscore,
+    Percent,
+    Dot,
+    Hyphen,
+    /// Any other that may stand inside of a local part.
+    Sign,
+    /// What is no part of an address.
+    Other,
 }
+
+/// Of ASCII.
+static KINDS: [Kind; 128] = {
+    let mut kinds = [Kind::Other; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => Kind::Letter,
+            b'0'..=b'9' => Kind::Digit,
+            b'_' => Kind::Underscore,
+            b'%' => Kind::Percent,
+            b'.' => Kind::Dot,
+            b'-' => Kind::Hyphen,
+            b'+' | b'\'' | b'!' | b'#' | b'$' | b'*' | b'~' | b'^' => Kind::Sign,
+            _ => Kind::Other,
+        };
+        byte += 1;
+    }
+    kinds
+};
 
 #[derive(Clone, Copy)]
 struct Char {
@@ -144,8 +177,8 @@ impl Char {
     #[inline]
     fn at(text: &[u8], at: usize) -> Option<Char> {
         let &first = text.get(at)?;
-        if first.is_ascii() {
-            return Some(Char::ascii(first));
+        if let Some(&kind) = KINDS.get(usize::from(first)) {
+            return Some(Char { kind, length: 1 });
         }
         let length = match first {
             0xc0..=0xdf => 2,
@@ -159,27 +192,18 @@ impl Char {
     #[inline]
     fn before(text: &[u8], floor: usize, end: usize) -> Option<Char> {
         let &last = text[floor..end].last()?;
-        if last.is_ascii() {
-            return Some(Char::ascii(last));
+        if let Some(&kind) = KINDS.get(usize::from(last)) {
+            return Some(Char { kind, length: 1 });
         }
         let from = floor.max(end.saturating_sub(4));
         let start = (from..end).rev().find(|&start| text[start] & 0xc0 != 0x80).unwrap_or(end - 1);
         Some(Char::wide(&text[start..end]))
     }
 
-    fn ascii(byte: u8) -> Char {
-        let kind = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => Kind::Letter,
-            b'0'..=b'9' => Kind::Digit,
-            _ => Kind::Ascii(byte),
-        };
-        Char { kind, length: 1 }
-    }
-
     fn wide(bytes: &[u8]) -> Char {
         match std::str::from_utf8(bytes).ok().and_then(|text| text.chars().next()) {
             Some(char) if char.is_alphanumeric() => Char { kind: Kind::Letter, length: bytes.len() },
-            Some(_) => Char { kind: Kind::Ascii(0), length: bytes.len() },
+            Some(_) => Char { kind: Kind::Other, length: bytes.len() },
             None => Char { kind: Kind::Letter, length: 1 },
         }
     }

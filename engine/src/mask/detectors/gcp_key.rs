@@ -1,13 +1,13 @@
 //! Keys of Google Cloud: API keys (`AIza…`), OAuth access tokens (`ya29.…`) and client secrets (`GOCSPX-…`).
 
 use super::borders::{ends_free, is_word, report_at, run_end, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr3_iter;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gcp_key",
     needs: Needs { all_of: class::UPPER, any_of: 0, digits: 0, length: 25, literals: &["aiza", "ya29.", "gocspx-"] },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[gcp_key]",
     form: Form::Text,
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["A", "AIza", "ya29.", "ya29. ", "GOCSPX-", "ya29.-"]);
+        assert_linear(&ENTRY, &["A", "AIza", "ya29.", "ya29. ", "GOCSPX-", "ya29.-"]);
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Tokens of GitHub: `ghp_` and its kin, and fine-grained ones (`github_pat_`).
 
 use super::borders::{is_word, report_at, run_end, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr_iter;
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 40,
         literals: &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[github_token]",
     form: Form::Text,
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["_", "ghp_", "github_pat_", "ghp_ ", "github_pat_ "]);
+        assert_linear(&ENTRY, &["_", "ghp_", "github_pat_", "ghp_ ", "github_pat_ "]);
     }
 
     proptest! {

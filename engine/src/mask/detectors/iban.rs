@@ -1,13 +1,13 @@
 //! International bank account numbers (ISO 13616): country, two check digits, and as many characters as the country has;
 //! the check of ISO 7064 (mod 97 is 1). In one run, upper or lower case, or in upper-case groups of four parted by spaces.
 
-use super::borders::{ends_free, next_digit, run_end, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::borders::{ends_free, starts_free};
+use super::{class, Entry, Find, Form, Needs, Report, Run};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "iban",
     needs: Needs { all_of: 0, any_of: class::UPPER | class::LOWER, digits: FEWEST_DIGITS, length: 15, literals: &[] },
-    find,
+    find: Find::AtDigits(find),
     is_match_number: None,
     replacement: b"[iban]",
     form: Form::Code,
@@ -36,17 +36,17 @@ const COUNTRIES: [(&[u8; 2], u8); 89] = [
 ];
 
 /// From each pair of check digits to both sides, no further than the longest number: linear.
-fn find(text: &[u8], found: Report<'_>) {
-    let mut position = 2;
-    while let Some(check_digits) = next_digit(text, position) {
+fn find(text: &[u8], runs: &[Run], found: Report<'_>) {
+    let mut position = 0;
+    for &[check_digits, _] in runs {
         // A run of digits has its country in front of it, if anywhere.
-        position = run_end(text, check_digits, |byte| byte.is_ascii_digit());
-        if !text[check_digits - 2].is_ascii_alphabetic() {
+        let Some(start) = check_digits.checked_sub(2).filter(|&start| start >= position) else { continue };
+        if !text[start].is_ascii_alphabetic() {
             continue;
         }
-        if let Some(end) = iban_end(text, check_digits - 2) {
-            found(check_digits - 2..end);
-            position = end + 2;
+        if let Some(end) = iban_end(text, start) {
+            found(start..end);
+            position = end;
         }
     }
 }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["1", "DE", "DE89", "DE89 ", "DE893704004405320130", "DE89370400440532013000 "]);
+        assert_linear(&ENTRY, &["1", "DE", "DE89", "DE89 ", "DE893704004405320130", "DE89370400440532013000 "]);
     }
 
     proptest! {

@@ -4,27 +4,27 @@
 //! user agent (`Chrome/120.0.0.0`). Addresses that say nothing of anyone (unspecified, loopback, broadcast) stay.
 
 use super::borders::{behind_escape, ends_free, ends_with_ignoring_case, run_end, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
-use memchr::memchr;
+use super::{class, Entry, Find, Form, Needs, Report, Run};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "ipv4",
     needs: Needs { all_of: class::DOT, any_of: 0, digits: 4, length: 7, literals: &[] },
-    find,
+    find: Find::AtDigits(find),
     is_match_number: None,
     replacement: b"[ipv4]",
     form: Form::Address,
 };
 
-/// From the first dot of a row of numbers to both sides; a row is read once.
-fn find(text: &[u8], found: Report<'_>) {
+/// From the first of a row of numbers, which is read once.
+fn find(text: &[u8], runs: &[Run], found: Report<'_>) {
     let mut position = 0;
-    while let Some(offset) = memchr(b'.', &text[position..]) {
-        let dot = position + offset;
-        let digits = run_start(text, position, dot, |byte| byte.is_ascii_digit());
-        let start = if digits < dot { behind_escape(text, digits) } else { dot };
-        position = dot + 1;
-        if start >= dot || !text.get(position).is_some_and(u8::is_ascii_digit) {
+    for &[digits, dot] in runs {
+        let is_parted = matches!(text[dot..], [b'.', b'0'..=b'9', ..]);
+        if digits < position || !is_parted {
+            continue;
+        }
+        let start = behind_escape(text, digits);
+        if start >= dot {
             continue;
         }
         let row = Row::at(text, start);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &[".", "1", "1.", "10.0.0.1", "10.0.0.1 ", "%20", "v1.", "1..", "/1.2.3.4"]);
+        assert_linear(&ENTRY, &[".", "1", "1.", "10.0.0.1", "10.0.0.1 ", "%20", "v1.", "1..", "/1.2.3.4"]);
     }
 
     proptest! {

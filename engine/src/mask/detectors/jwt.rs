@@ -4,7 +4,7 @@
 //! may be a word. Payload and signature may be empty.
 
 use super::borders::{report_at, run_end, run_start};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::Engine;
@@ -19,7 +19,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 18,
         literals: &["eyj"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[jwt]",
     form: Form::Text,
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         let valid = format!("{HEADER}.");
-        assert_linear(&ENTRY.find, &["eyJ", "eyJ.", "_eyJhIjoi", "eyJhbGciOiJIUzI1NiIs.", "x", &valid, HEADER]);
+        assert_linear(&ENTRY, &["eyJ", "eyJ.", "_eyJhIjoi", "eyJhbGciOiJIUzI1NiIs.", "x", &valid, HEADER]);
     }
 
     proptest! {

@@ -5,13 +5,13 @@
 //! more likely a time: they are found only if they are all there is. Zeros and the broadcast address say nothing of anyone.
 
 use super::borders::{behind_escape, ends_free, run_end, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr3;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "mac",
     needs: Needs { all_of: 0, any_of: class::COLON | class::HYPHEN | class::DOT, digits: 0, length: 14, literals: &[] },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[mac]",
     form: Form::Code,
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &[":", "-", "00:", "00-", "a", "aaaa.", "00:1b:44:11:3a:b7:", "00:1b:44:11:3a:b7 "]);
+        assert_linear(&ENTRY, &[":", "-", "00:", "00-", "a", "aaaa.", "00:1b:44:11:3a:b7:", "00:1b:44:11:3a:b7 "]);
     }
 
     proptest! {

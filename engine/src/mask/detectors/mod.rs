@@ -7,6 +7,7 @@ mod azure_key;
 mod borders;
 mod census;
 mod credit_card;
+mod digits;
 mod email;
 #[cfg(test)]
 mod false_positives;
@@ -31,6 +32,7 @@ mod uuid;
 mod words;
 
 pub(super) use self::census::{class, Census};
+pub(super) use self::digits::{DigitRuns, Run};
 pub(super) use self::passport::{Passports, FORM as PASSPORT_FORM, REPLACEMENT as PASSPORT_REPLACEMENT};
 use std::ops::Range;
 
@@ -42,12 +44,19 @@ pub(super) type Report<'r> = &'r mut dyn FnMut(Range<usize>);
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) needs: Needs,
-    /// Reports every match in a text; linear. A text need not be UTF-8.
-    pub(super) find: fn(&[u8], Report<'_>),
+    pub(super) find: Find,
     /// Whether the digits of a number are a match.
     pub(super) is_match_number: Option<fn(u64) -> bool>,
     pub(super) replacement: &'static [u8],
     pub(super) form: Form,
+}
+
+/// The function that reports every match in a text; linear. A text need not be UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Find {
+    Anywhere(fn(&[u8], Report<'_>)),
+    /// Matches are found from a run of digits; all of the text's are given.
+    AtDigits(fn(&[u8], &[Run], Report<'_>)),
 }
 
 /// What a text must hold for a match to be possible. The census tells it for all detectors at once.

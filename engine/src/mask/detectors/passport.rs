@@ -98,7 +98,7 @@ fn fits(class: u8, byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_linear, masked, may_match};
+    use super::super::testing::{assert_finds_linearly, masked, may_match};
     use super::*;
 
     fn passports(countries: &[&str]) -> Passports {
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         let passports = passports(&["US", "DE", "NL"]);
-        assert_linear(
+        assert_finds_linearly(
             &|text, found| passports.find(text, found),
             &["p", "r", "passport", "passport 1", "reisepass", "1"],
         );

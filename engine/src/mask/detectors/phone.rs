@@ -5,8 +5,8 @@
 //! parted and, but for North America's, be all of a row; what follows a letter, a digit or the sign of a longer row is part
 //! of that.
 
-use super::borders::{behind_escape, ends_free, next_digit, run_end, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::borders::{behind_escape, ends_free, run_end, run_start, starts_free};
+use super::{class, Entry, Find, Form, Needs, Report, Run};
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -18,7 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 9,
         literals: &[],
     },
-    find,
+    find: Find::AtDigits(find),
     is_match_number: None,
     replacement: b"[phone]",
     form: Form::Digits,
@@ -30,19 +30,16 @@ const MOST_DIGITS: usize = 15;
 const MOST_GROUPS: usize = 9;
 
 /// From each group of digits looks at 15 digits at most.
-fn find(text: &[u8], found: Report<'_>) {
-    let mut position = 0;
+fn find(text: &[u8], runs: &[Run], found: Report<'_>) {
     let mut done = 0;
-    while let Some(run) = next_digit(text, position) {
-        let run_end = run_end(text, run, |byte| byte.is_ascii_digit());
-        let group = behind_escape(text, run);
-        match number(text, group, run_end).filter(|range| range.start >= done) {
-            Some(range) => {
-                done = range.end;
-                position = done;
-                found(range);
-            }
-            None => position = run_end,
+    for &[start, end] in runs {
+        if start < done {
+            continue;
+        }
+        let group = behind_escape(text, start);
+        if let Some(range) = number(text, group, end).filter(|range| range.start >= done) {
+            done = range.end;
+            found(range);
         }
     }
 }
@@ -51,10 +48,13 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
     if group >= end || end - group > MOST_DIGITS {
         return None;
     }
-    // `%2B49…`: what seems an escape before the digits is the sign.
-    let encoded_plus = text[..group].ends_with(b"%2B") || text[..group].ends_with(b"%2b");
-    if encoded_plus || text[..group].ends_with(b"+") {
-        let sign = group - if encoded_plus { 3 } else { 1 };
+    let sign = match text[..group] {
+        [.., b'+'] => Some(group - 1),
+        // `%2B49…`: what seems an escape before the digits is the sign.
+        [.., b'%', b'2', b'B' | b'b'] => Some(group - 3),
+        _ => None,
+    };
+    if let Some(sign) = sign {
         if !starts_free(text, sign) || text[..sign].ends_with(b")") {
             return None;
         }
@@ -67,14 +67,18 @@ fn number(text: &[u8], group: usize, end: usize) -> Option<Range<usize>> {
         text[end..],
         [b' ' | b'-' | b'.', b'0'..=b'9' | b'(', ..] | [b'(' | b')', b'0'..=b'9' | b' ' | b'-', ..]
     );
-    if !is_parted || !is_free_before(text, start) {
+    if !is_parted {
         return None;
     }
-    if let Some(end) = north_american_end(text, start) {
+    let north_american = north_american_end(text, start);
+    if north_american.is_none() && (text[group] != b'0' || parenthesis || is_in_row(text, start)) {
+        return None;
+    }
+    if !is_free_before(text, start) {
+        return None;
+    }
+    if let Some(end) = north_american {
         return Some(start..end);
-    }
-    if text[group] != b'0' || parenthesis || is_in_row(text, start) {
-        return None;
     }
     let row = Row::read(text, group);
     if row.count < 2 || row.is_continued(text) {
@@ -412,7 +416,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &["1", "+", "+1", "1 ", "1-", "(1", "(1)", "+49 ", "415-555-2671-", "06 12 34 56 78 ", "%2B49", "%20"],
         );
     }

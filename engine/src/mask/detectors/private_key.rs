@@ -4,7 +4,7 @@
 //! of the text: a log line is often cut, and what is left of a key is a secret still.
 
 use super::borders::run_end;
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memmem;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -16,7 +16,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 25,
         literals: &["private key"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[private_key]",
     form: Form::Text,
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &[
                 "-",
                 "-----BEGIN ",

@@ -6,7 +6,7 @@
 
 use super::borders::{is_word, run_end};
 use super::words::are_words;
-use super::{Entry, Form, Needs, Report};
+use super::{Entry, Find, Form, Needs, Report};
 use aho_corasick::AhoCorasick;
 use std::sync::LazyLock;
 
@@ -30,7 +30,7 @@ const WORDS: [&str; 13] = [
 pub(super) const ENTRY: Entry = Entry {
     name: "secret_token",
     needs: Needs { all_of: 0, any_of: 0, digits: 0, length: 16, literals: &WORDS },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[secret]",
     form: Form::Text,
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &[
                 "a",
                 "=",

@@ -1,7 +1,7 @@
 //! Tokens of Slack (`xoxb-…` and its kin, `xapp-…`), and what is secret in the URL of a webhook.
 
 use super::borders::{report_at, run_end, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr2_iter;
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ pub(super) const ENTRY: Entry = Entry {
             "hooks.slack.com/services/",
         ],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[slack_token]",
     form: Form::Text,
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &["x", "/", "xoxb-", "xoxe.", "xoxb- ", "hooks.slack.com/services/", "hooks.slack.com/services/T/B/"],
         );
     }

@@ -1,7 +1,7 @@
 //! Keys of Stripe: secret and restricted keys, and signing secrets of webhooks. Publishable keys (`pk_`) are public.
 
 use super::borders::{report_at, run_end, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr_iter;
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 24,
         literals: &["sk_live_", "sk_test_", "rk_live_", "rk_test_", "whsec_"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[stripe_key]",
     form: Form::Text,
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["_", "sk_live_", "whsec_", "whsec_ ", "sk_live_a "]);
+        assert_linear(&ENTRY, &["_", "sk_live_", "whsec_", "whsec_ ", "sk_live_a "]);
     }
 
     proptest! {

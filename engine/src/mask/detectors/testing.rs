@@ -1,12 +1,12 @@
 //! What the tests of all detectors share.
 
-use super::{class, Entry, Needs, Report};
+use super::{class, DigitRuns, Entry, Find, Needs, Report};
 use std::time::{Duration, Instant};
 
-type Find<'f> = &'f dyn Fn(&[u8], Report<'_>);
+type Finds<'f> = &'f dyn Fn(&[u8], Report<'_>);
 
 /// The text with `#` in the place of each match; checks that matches ascend and do not overlap.
-pub(super) fn masked(text: &[u8], find: Find<'_>) -> Vec<u8> {
+pub(super) fn masked(text: &[u8], find: Finds<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut copied = 0;
     find(text, &mut |range| {
@@ -19,8 +19,15 @@ pub(super) fn masked(text: &[u8], find: Find<'_>) -> Vec<u8> {
     out
 }
 
+pub(super) fn find(entry: &Entry, text: &[u8], report: Report<'_>) {
+    match entry.find {
+        Find::Anywhere(find) => find(text, report),
+        Find::AtDigits(find) => find(text, DigitRuns::default().of(text), report),
+    }
+}
+
 pub(super) fn mask(entry: &Entry, text: &str) -> String {
-    String::from_utf8(masked(text.as_bytes(), &entry.find)).unwrap()
+    String::from_utf8(masked(text.as_bytes(), &|text, report| find(entry, text, report))).unwrap()
 }
 
 /// Each text is masked as expected, and would have been searched.
@@ -37,9 +44,13 @@ pub(super) fn assert_stays(entry: &Entry, cases: &[&str]) {
     }
 }
 
+pub(super) fn assert_linear(entry: &Entry, units: &[&str]) {
+    assert_finds_linearly(&|text, report| find(entry, text, report), units);
+}
+
 /// A megabyte of each unit is searched in no time. The limit leaves room for a slow machine that others use too, and none
 /// for a quadratic search, which would take minutes.
-pub(super) fn assert_linear(find: Find<'_>, units: &[&str]) {
+pub(super) fn assert_finds_linearly(find: Finds<'_>, units: &[&str]) {
     for unit in units {
         let repeated = |bytes: usize| unit.repeat(bytes / unit.len());
         // The shorter one first: it tells of a quadratic search soon.

@@ -4,7 +4,7 @@
 //! A password that was not encoded as it should be may hold an `@`: it goes up to the last one of the authority.
 
 use super::borders::{report_at, starts_with_ignoring_case};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::{memchr, memchr2_iter, memrchr};
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
         length: 7,
         literals: &["://", "%3a%2f%2f"],
     },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[password]",
     form: Form::Text,
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn it_is_linear() {
         assert_linear(
-            &ENTRY.find,
+            &ENTRY,
             &[":", "a:", "a://", "@", "a://b:", "a://@:", "a%3A%2F%2F", "%", "a://:@", "a%3a%2f%2f%3a"],
         );
     }

@@ -3,32 +3,36 @@
 //! digits of telemetry would be one.
 
 use super::borders::{behind_escape, ends_free, report_at, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
-use memchr::memchr2_iter;
+use super::{class, Entry, Find, Form, Needs, Report, Run};
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "us_ssn",
     needs: Needs { all_of: 0, any_of: class::HYPHEN | class::SPACE, digits: 9, length: LENGTH, literals: &[] },
-    find,
+    find: Find::AtDigits(find),
     is_match_number: None,
     replacement: b"[us_ssn]",
     form: Form::Digits,
 };
 
 const LENGTH: usize = 11;
+/// Digits in front of the first separator, and, with that, in front of the second.
+const AREA: usize = 3;
 
-fn find(text: &[u8], found: Report<'_>) {
-    report_at(memchr2_iter(b'-', b' ', text), |separator| number(text, separator), found);
+fn find(text: &[u8], runs: &[Run], found: Report<'_>) {
+    // The last digits of a run: those in front of them may be an escape's.
+    let areas = runs.iter().filter(|[start, end]| end - start >= AREA);
+    report_at(areas.map(|&[_, end]| end), |end| number(text, end), found);
 }
 
-/// The number of which this is the first separator.
+/// The number of which this is the first separator, if it is one.
+#[inline]
 fn number(text: &[u8], first: usize) -> Option<Range<usize>> {
-    let separator = text[first];
-    if text.get(first + 3) != Some(&separator) {
+    let separator = *text.get(first).filter(|&&byte| byte == b'-' || byte == b' ')?;
+    if text.get(first + AREA) != Some(&separator) {
         return None;
     }
-    let start = first.checked_sub(3)?;
+    let start = first.checked_sub(AREA)?;
     let end = start + LENGTH;
     let digits_of = |range: Range<usize>| -> Option<u32> {
         text.get(range)?
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["-", " ", "1", "123-", "123-45-", "123-45-6789 ", "%20"]);
+        assert_linear(&ENTRY, &["-", " ", "1", "123-", "123-45-", "123-45-6789 ", "%20"]);
     }
 
     proptest! {

@@ -1,14 +1,14 @@
 //! UUIDs (RFC 9562): 8-4-4-4-12 hexadecimal digits, also in braces, which stay.
 
 use super::borders::{behind_escape, ends_free, report_at, run_start, starts_free};
-use super::{class, Entry, Form, Needs, Report};
+use super::{class, Entry, Find, Form, Needs, Report};
 use memchr::memchr_iter;
 use std::ops::Range;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "uuid",
     needs: Needs { all_of: class::HYPHEN, any_of: 0, digits: 0, length: LENGTH, literals: &[] },
-    find,
+    find: Find::Anywhere(find),
     is_match_number: None,
     replacement: b"[uuid]",
     form: Form::Code,
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn it_is_linear() {
-        assert_linear(&ENTRY.find, &["-", "a", "aaaa-", "550e8400-e29b-41d4-a716-"]);
+        assert_linear(&ENTRY, &["-", "a", "aaaa-", "550e8400-e29b-41d4-a716-"]);
     }
 
     proptest! {

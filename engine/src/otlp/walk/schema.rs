@@ -59,8 +59,8 @@ impl Schema {
     }
 
     #[inline]
-    pub(super) fn kind(&self, number: u32) -> Kind {
-        self.kinds.get(number as usize).copied().unwrap_or(Kind::Unknown)
+    pub(super) fn kind(&'static self, number: u32) -> &'static Kind {
+        self.kinds.get(number as usize).unwrap_or(&Kind::Unknown)
     }
 }
 

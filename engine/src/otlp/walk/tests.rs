@@ -166,8 +166,8 @@ impl<'a> Visitor<'a> for Notes {
             _ => Fate::Walk,
         }
     }
-    fn passes(&mut self, key: &'a [u8], value: Plain<'a>) -> bool {
-        key == b"pass" && value != Plain::Text(b"stop")
+    fn passes(&mut self, attribute: &'a [u8]) -> bool {
+        plain_attribute(attribute).is_some_and(|(key, value)| key == b"pass" && value != Plain::Text(b"stop"))
     }
     fn keeps_unknown(&self) -> bool {
         false

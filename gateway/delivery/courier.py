@@ -14,6 +14,7 @@ from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, T
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.piece import Piece, Tally
 from gateway.delivery.queue import DurableQueue, QueueReadError, QueueWriteError, Stored
+from gateway.delivery.steady_clock import CLOCK
 from gateway.delivery.workbench import Workbench
 from gateway.types import DELIVERY_DURATION_BOUNDS_S
 
@@ -107,7 +108,7 @@ class Courier:
     def _too_old(self, piece: Piece) -> bool:
         """By its first record."""
         max_age = self._outlet.retry.max_age
-        return max_age is not None and time.time() - piece.records[0].record.opened_at > max_age
+        return max_age is not None and CLOCK.now() - piece.records[0].record.opened_at > max_age
 
     def _count_missing(self) -> None:
         """The count and the disk disagree: nothing is left to send, so nothing is queued."""

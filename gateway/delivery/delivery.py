@@ -21,6 +21,7 @@ from gateway.delivery.outlet import Outlet
 from gateway.delivery.pace import Circuit
 from gateway.delivery.queue import DurableQueue, QueueError, QueueReadError
 from gateway.delivery.record import Part, Record
+from gateway.delivery.steady_clock import CLOCK
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane, LaneCounters, PaceStats, QueueDiskStats, QueueStats, Shard, Signal
 
@@ -203,7 +204,7 @@ class Delivery:
                     Shard(Lane(batch.tenant, batch.destination, Signal(batch.signal)), batch.shard),
                     batch.items,
                     batch.generation,
-                    batch.opened_at,
+                    CLOCK.opened_at(batch.opened_at),
                     batch.parts,
                     batch.size,
                 ),

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.clients import RESPONSES, Answer, bearer, send_grpc, send_http
-from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256
+from tests.support.gateway import Gateway, base_config, run_gateway, sha256
 from tests.support.payloads import BUILDERS, logs, metrics, text, traces
 
 TRANSPORTS = {"grpc": send_grpc, "http": send_http}
@@ -286,14 +285,6 @@ def test_downsampled_logs_publish_their_threshold_in_an_attribute(gateway: Gatew
     assert 0 < ratio <= 1
 
 
-def reload(gateway: Gateway) -> None:
-    request = urllib.request.Request(
-        f"{gateway.admin_url}/-/reload", method="POST", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        assert response.status == 200
-
-
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_reload_that_changes_the_rate_fills_no_bucket(gateway: Gateway, transport: str) -> None:
     assert send(gateway, transport, "reloaded", traces(20)).code == "OK"
@@ -302,5 +293,5 @@ def test_a_reload_that_changes_the_rate_fills_no_bucket(gateway: Gateway, transp
     quota = config["tenants"][f"reloaded-{transport}"]["quotas"]["traces"]
     quota |= {"items_per_second": 0.2, "burst": 100}
     gateway.config_path.write_text(yaml.safe_dump(config, sort_keys=False))
-    reload(gateway)
+    gateway.reload()
     assert_over_quota(send(gateway, transport, "reloaded", traces(1)), "items_per_second", 0.1, 5)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gateway.delivery.queue import DurableQueue
 from gateway.sink.decode import decompress
@@ -139,6 +140,24 @@ async def test_a_backend_that_fails_now_and_then_gets_each_series_stream_or_reso
             numbers.setdefault(what, []).append(number)
     assert len(numbers) == SOURCES
     assert all(in_order == list(range(30)) for in_order in numbers.values())
+
+
+async def test_another_number_of_shards_by_reload_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    async with scripted() as backend:
+        made = config(tmp_path, "logs", backend.url)
+        with run_gateway(tmp_path, made) as gateway:
+            for number, shards in enumerate((4, 1, 7)):
+                made["destinations"]["backend"]["shards"] = shards
+                gateway.config_path.write_text(yaml.safe_dump(made))
+                await asyncio.to_thread(gateway.reload)
+                await asyncio.to_thread(send, gateway, "logs", range(number * 5, number * 5 + 5))
+            await asyncio.to_thread(gateway.wait_delivered)
+            lane = {"tenant": "acme", "destination": "backend"}
+            assert gateway.total("gateway_encoded_items_total", **lane) == 15 * SOURCES
+            assert gateway.total("gateway_delivered_items_total", **lane) == 15 * SOURCES
+            assert gateway.unaccounted() == 0
+    came = [item for body in backend.bodies for item in streams(decompress("snappy", body))]
+    assert len(came) == len(set(came)) == 15 * SOURCES
 
 
 def taken(backend: Backend, signal: str) -> list[bytes]:

@@ -36,7 +36,10 @@ class Clients:
         self.failures: list[str] = []
         self.counts: Counter[str] = Counter()
         self._stop = threading.Event()
-        kinds = (self.fresh_http, self.keeping_http, self.fresh_grpc, self.keeping_grpc, self.slow_http, self.admin)
+        kinds = (
+            self.fresh_http, self.keeping_http, self.pausing_http, self.fresh_grpc, self.keeping_grpc, self.slow_http,
+            self.admin,
+        )  # fmt: skip
         self._threads = [threading.Thread(target=self._run, args=(kind,), name=kind.__name__) for kind in kinds]
 
     def __enter__(self) -> "Clients":
@@ -55,7 +58,7 @@ class Clients:
         kinds = [thread.name for thread in self._threads]
 
         def served() -> bool:
-            return bool(self.failures) or all(self.counts[kind] > before[kind] + 5 for kind in kinds)
+            return bool(self.failures) or all(self.counts[kind] > before[kind] + 2 for kind in kinds)
 
         wait_until(served, "every client to be served", 60)
 
@@ -81,13 +84,15 @@ class Clients:
     def fresh_http(self) -> None:
         self._send("fresh_http", 0.001, lambda payload: send_http(self.gateway, payload, headers=ACME))
 
-    def keeping_http(self) -> None:
+    def keeping_http(self, kind: str = "keeping_http", pause_s: float = 0.003) -> None:
+        """It does not look whether its connection is still open before it sends."""
         with http_connection(self.gateway) as connection:
             self._send(
-                "keeping_http",
-                0.003,
-                lambda payload: send_http(self.gateway, payload, headers=ACME, connection=connection),
+                kind, pause_s, lambda payload: send_http(self.gateway, payload, headers=ACME, connection=connection)
             )
+
+    def pausing_http(self) -> None:
+        self.keeping_http("pausing_http", 0.5)
 
     def fresh_grpc(self) -> None:
         # A channel of its own: the library shares connections among channels of the same options.

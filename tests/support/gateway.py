@@ -78,6 +78,14 @@ class Gateway:
         samples = self.metrics()
         return sum(abs(value) for (name, _), value in samples.items() if name == "gateway_unaccounted_items")
 
+    def reload(self) -> None:
+        """Take the configuration anew."""
+        request = urllib.request.Request(
+            f"{self.admin_url}/-/reload", method="POST", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            assert response.status == 200
+
     def stop(self) -> int:
         self.process.signal(signal.SIGTERM)
         return self.process.wait()

@@ -256,6 +256,6 @@ def test_check_names_a_key_that_cannot_sign(tmp_path: Path, key_file: str, messa
 def test_check_warns_of_a_key_that_everybody_may_read(tmp_path: Path) -> None:
     generate(tmp_path / "key")
     text = f"{BASE}audit: {{dir: {tmp_path}, key_file: {tmp_path}/key}}\n"
-    assert not list(check(load_text(text, FILE)))
+    assert not any("chmod 600" in str(problem) for problem in check(load_text(text, FILE)))
     (tmp_path / "key").chmod(0o644)
     assert any("chmod 600" in str(problem) for problem in check(load_text(text, FILE)))

@@ -29,8 +29,10 @@ def lock_folder(folder: Path, wait_s: float) -> IO[str]:
             owner = lock.read(20).strip()
             lock.close()
             who = f" (process {owner})" if owner.isdecimal() else ""
-            message = f"another gateway uses the queue in {folder}{who}; stop it, or name another queue.dir"
-            raise LockedError(message) from None
+            raise LockedError(
+                f"another gateway uses the queue in {folder}{who}; stop it, take over from it (run --take-over), "
+                "or name another queue.dir"
+            ) from None
         except OSError:
             lock.close()
             raise

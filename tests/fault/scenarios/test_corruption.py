@@ -33,7 +33,7 @@ class Backlog:
 
     def copy_to(self, folder: Path) -> Path:
         """A queue to damage, for a daemon in `folder`."""
-        return Path(shutil.copytree(self.queue, folder / "queue"))
+        return Path(shutil.copytree(self.queue, folder / "queue", ignore=shutil.ignore_patterns("*.sock")))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,9 @@ def arrived_from(folder: Path, backlog: Backlog, damage: str) -> float:
             arrivals, dropped = backend.arrivals(), daemon.all_dropped()
             ok = sent.names("OK")
             missing = ok - arrivals.times.keys()
-            assert bool(missing) <= bool(dropped), f"{len(missing)} of {len(ok)} are missing without a word: {damage}"
+            # Of a file that is made anew, what could not be found is not counted, but that it was made anew is said.
+            said = dropped or daemon.gateway.total("gateway_queue_rebuilt_records")
+            assert bool(missing) <= bool(said), f"{len(missing)} of {len(ok)} are missing without a word: {damage}"
             # How many items a record had whose head is damaged, nobody knows.
             judge(sent, arrivals, dropped=len(missing))
             with Clients(daemon.gateway, tenants=TENANTS, seed=SEED, threads=2) as after:

@@ -130,9 +130,27 @@ impl<'a> Surroundings<'a> {
     }
 }
 
-/// Holds an entry's metadata, which begins at `begin`, to its limits: ids and level come first, and what does not fit is
-/// left out, never the line. `left_out` are already.
+/// Holds an entry's metadata, which begins at `begin` and has `at_most` so many pairs, to its limits: ids and level come
+/// first, and what does not fit is left out, never the line. `left_out` are already.
+#[inline]
 pub(super) fn limit(
+    out: &mut Vec<u8>,
+    begin: usize,
+    at_most: usize,
+    limits: &LokiEntries,
+    left_out: u64,
+    encoded: &mut Encoded,
+) -> Result<(), WireError> {
+    // Encoded, they are longer than their texts.
+    let fit = left_out == 0 && at_most <= limits.max_metadata_pairs && out.len() - begin <= limits.max_metadata_bytes;
+    if fit {
+        return Ok(());
+    }
+    leave_out(out, begin, limits, left_out, encoded)
+}
+
+#[cold]
+fn leave_out(
     out: &mut Vec<u8>,
     begin: usize,
     limits: &LokiEntries,

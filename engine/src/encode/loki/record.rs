@@ -130,17 +130,15 @@ impl<'a> Record<'a> {
             names.put(&self.attributes, out)?;
             out.extend_from_slice(&around.encoded);
             encoded.label_collisions += around.collisions;
-            // Encoded, they are longer than their texts: this is enough to know that they fit.
-            let fit = MAX_OWN_PAIRS + self.attributes.len() + around.kept.len() <= around.limits.max_metadata_pairs
-                && out.len() - begin <= around.limits.max_metadata_bytes;
-            return if fit { Ok(()) } else { metadata::limit(out, begin, &around.limits, 0, encoded) };
+            let at_most = MAX_OWN_PAIRS + self.attributes.len() + around.kept.len();
+            return metadata::limit(out, begin, at_most, &around.limits, 0, encoded);
         }
-        let left_out = self.put_one_by_one(timestamp, piece, around, out, encoded)?;
-        metadata::limit(out, begin, &around.limits, left_out, encoded)
+        let (pairs, left_out) = self.put_one_by_one(timestamp, piece, around, out, encoded)?;
+        metadata::limit(out, begin, MAX_OWN_PAIRS + pairs, &around.limits, left_out, encoded)
     }
 
     /// The metadata where names collide, values are maps, a tenant is claimed, or the body says more. Returns how many
-    /// pairs are too many for any entry.
+    /// pairs are written, and how many are too many for any entry.
     fn put_one_by_one(
         &self,
         timestamp: u64,
@@ -148,7 +146,7 @@ impl<'a> Record<'a> {
         around: &Surroundings<'_>,
         out: &mut Vec<u8>,
         encoded: &mut Encoded,
-    ) -> Result<u64, WireError> {
+    ) -> Result<(usize, u64), WireError> {
         let mut attributes = Metadata::default();
         for &attribute in &self.attributes {
             attributes.flatten(attribute, 0)?;
@@ -176,10 +174,11 @@ impl<'a> Record<'a> {
             }
         }
         encoded.tenant_claims += u64::from(claims_tenant);
-        Ok(left_out)
+        Ok((kept.len(), left_out))
     }
 
     /// What finds the record, of bounded size: a line in pieces repeats it.
+    #[inline]
     fn put_ids(&self, out: &mut Vec<u8>) {
         for (id, name) in [(self.trace_id, "trace_id"), (self.span_id, "span_id")] {
             if !id.is_empty() {
@@ -191,6 +190,7 @@ impl<'a> Record<'a> {
         }
     }
 
+    #[inline]
     fn put_own_fields(&self, timestamp: u64, out: &mut Vec<u8>) {
         let (mut severity_text, mut severity_number) = (self.severity_text, self.severity_number);
         if let Some(form) = self.form.as_ref().filter(|_| self.has_no_severity()) {

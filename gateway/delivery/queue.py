@@ -212,6 +212,8 @@ class DurableQueue:
             self._backlog = None
             self.progress.committing(True)
             try:
+                if self._keys is not None:
+                    self._keys.prepare(record.shard.lane.tenant for _, record in puts)
                 with self._records.environment.begin(db=self._records.records, write=True) as transaction:
                     for shard, sequence in deletes:
                         if not transaction.delete(key(shard, sequence)) and shard in self._old_shards:

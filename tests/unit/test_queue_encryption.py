@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.config.encryption import QueueEncryption, parse_wrapping_key
 from gateway.config.models import Queue
-from gateway.delivery.queue import DurableQueue, QueueError, Stored
+from gateway.delivery.disk import sealing
+from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.delivery.record import KeyDeletedError
 from tests.support.queue import config, payload, payloads, read_all, record, shard
 
@@ -75,6 +76,38 @@ def test_data_keys_are_files_that_only_the_gateway_reads(tmp_path: Path) -> None
     assert sorted(file.name for file in folder.iterdir()) == ["acme.key", "wild*(tenant)'!.key"]
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_many_new_tenants_get_their_keys_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tells: bool) -> None:
+    monkeypatch.setattr(sealing, "_SYNCFS_TELLS", tells)
+    tenants = [shard(f"tenant{number}") for number in range(20)]
+    queue = DurableQueue.open(encrypted(tmp_path))
+    queue.commit([(queue.first_sequence, record(where, SECRET)) for where in tenants], [])
+    queue.close()
+    assert len(list((tmp_path / "queue" / "keys").glob("*.key"))) == 20
+    former = tmp_path / "former.key"
+    former.write_text(KEY)
+    for settings in (encrypted(tmp_path, OTHER, previous_key_files=[str(former)]), encrypted(tmp_path, OTHER)):
+        queue = DurableQueue.open(settings)
+        assert all(payloads(queue, where) == [SECRET] for where in tenants)
+        queue.close()
+
+
+def test_keys_that_do_not_go_to_disk_refuse_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    queue = DurableQueue.open(encrypted(tmp_path))
+    monkeypatch.setattr(sealing, "_SYNCFS_TELLS", True)
+    monkeypatch.setattr(sealing, "_sync_file_system", full)
+    puts = [(queue.first_sequence, record(shard(f"tenant{number}"), SECRET)) for number in range(20)]
+    with pytest.raises(QueueWriteError, match="No space left on device"):
+        queue.commit(puts, [])
+    monkeypatch.undo()
+    queue.commit(puts, [])
+    assert payloads(queue, shard("tenant7")) == [SECRET]
+    queue.close()
 
 
 def test_another_key_is_refused_clearly_and_shown_nowhere(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ Deleting that file deletes the tenant's backlog, wherever copies of it are. AES-
 with random nonces of 96 bits: good for 2^32 records a tenant.
 """
 
-import contextlib
+import ctypes
 import os
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,6 +24,10 @@ _ID_BYTES = 8
 _MAX_FILE_BYTES = 4096
 _VERSION = 1
 _SUFFIX = ".key"
+_FEW_FILES = 8
+_libc = ctypes.CDLL(None, use_errno=True)
+# Since Linux 5.8 it says whether something could not be written: syncfs(2).
+_SYNCFS_TELLS = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 8)
 
 
 class SealingError(Exception):
@@ -68,12 +73,16 @@ class DataKeys:
         self.writes = writes
         """Whether new records are encrypted."""
         self._keys: dict[str, DataKey] = {}
+        self._wrap_again: dict[str, tuple[bytes, bytes]] = {}
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             for left in folder.glob("*.new"):
                 left.unlink()
             for file in sorted(folder.glob(f"*{_SUFFIX}")):
                 self._read(file, [AESGCM(old) for old in previous])
+            if self._wrap_again:
+                self._write(self._wrap_again)
+                self._wrap_again.clear()
         except OSError as error:
             raise SealingError(f"cannot use the data keys in {folder}: {error.strerror}") from error
 
@@ -86,17 +95,16 @@ class DataKeys:
         return key if key is not None and key.id == key_id else None
 
     def for_writing(self, tenant: str) -> DataKey | None:
-        """The tenant's key, made and on disk if it had none; None if nothing is to be encrypted. Raises OSError."""
-        if not self.writes:
-            return None
-        found = self._keys.get(tenant)
-        if found is not None:
-            return found
-        key_id, key = secrets.token_bytes(_ID_BYTES), AESGCM.generate_key(8 * KEY_BYTES)
-        # On disk before the first record is: a record whose key is lost is lost.
-        self._write(tenant, key_id, key)
-        made = self._keys[tenant] = DataKey(key_id, key)
-        return made
+        """The key of a tenant that was prepared; None if nothing is to be encrypted."""
+        return self._keys[tenant] if self.writes else None
+
+    def prepare(self, tenants: Iterable[str]) -> None:
+        """Those that have no key get one, on disk before any record is: without it, that is lost. Raises OSError."""
+        missing = sorted({tenant for tenant in tenants if tenant not in self._keys}) if self.writes else []
+        if missing:
+            made = {tenant: (secrets.token_bytes(_ID_BYTES), AESGCM.generate_key(8 * KEY_BYTES)) for tenant in missing}
+            self._write(made)
+            self._keys |= {tenant: DataKey(key_id, key) for tenant, (key_id, key) in made.items()}
 
     def forget(self, tenant: str) -> None:
         """The tenant's key was deleted: nothing of it is read or written any more."""
@@ -121,7 +129,7 @@ class DataKeys:
             except InvalidTag:
                 continue
             if index:
-                self._write(tenant, key_id, key)
+                self._wrap_again[tenant] = key_id, key
             self._keys[tenant] = DataKey(key_id, key)
             return
         raise SealingError(
@@ -129,22 +137,30 @@ class DataKeys:
             "previous_key_files"
         )
 
-    def _write(self, tenant: str, key_id: bytes, key: bytes) -> None:
-        """Replaced as one, and on disk when it returns."""
+    def _write(self, keys: dict[str, tuple[bytes, bytes]]) -> None:
+        """Each replaced as one, and all on disk when it returns."""
+        files = [self._write_new(tenant, key_id, key) for tenant, (key_id, key) in keys.items()]
+        if len(files) > _FEW_FILES and _SYNCFS_TELLS:
+            # One by one, a disk that takes 5 ms would hold up the commits of 10,000 new tenants for a minute.
+            _sync_file_system(self._folder)
+        else:
+            for new in files:
+                with new.open("rb") as written:
+                    os.fsync(written.fileno())
+        for new in files:
+            new.replace(new.with_suffix(""))
+        sync_folder(self._folder)
+
+    def _write_new(self, tenant: str, key_id: bytes, key: bytes) -> Path:
         nonce = secrets.token_bytes(NONCE_BYTES)
         wrapped = self._wrapping.encrypt(nonce, key, _bound(tenant, key_id))
         content = msgpack.packb({"v": _VERSION, "tenant": tenant, "id": key_id, "nonce": nonce, "wrapped": wrapped})
-        file = self._folder / key_file_name(tenant)
-        new = file.with_name(f"{file.name}.new")
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()
+        new = self._folder / f"{key_file_name(tenant)}.new"
+        new.unlink(missing_ok=True)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "wb") as out:
             out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)
-        sync_folder(self._folder)
+        return new
 
 
 def key_file_name(tenant: str) -> str:
@@ -173,6 +189,17 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """All that was written on the file system of a folder is on disk. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
     finally:
         os.close(descriptor)
 

@@ -97,9 +97,9 @@ def arrived_from(folder: Path, backlog: Backlog, damage: str) -> float:
 def test_bits_that_flip_anywhere_cost_no_more_than_what_they_hit(tmp_path: Path, backlog: Backlog, note: Note) -> None:
     dice = random.Random(SEED)
     shares = []
-    for number in range(scaled(4, 80)):
+    for number in range(scaled(3, 80)):
         folder = tmp_path / str(number)
-        damage = flip(backlog.copy_to(folder), 5, dice)
+        damage = flip(backlog.copy_to(folder), 7, dice)
         shares.append(arrived_from(folder, backlog, damage))
         shutil.rmtree(folder)
     note(sorted(shares))

@@ -110,14 +110,15 @@ def test_whichever_call_of_a_commit_fails_the_next_commit_works_again(
         commit = disk["calls"] - before
         assert commit >= 2, "a commit writes and syncs"
         backend.treat(OK)
-        for call in range(commit):
-            for calls, error in ((1, errno.EIO), (FOREVER, errno.ENOSPC)):
-                quiet()
-                disk.fail(calls=calls, after=call, error=error)
-                what = f"call {call} of a commit failed with {errno.errorcode[error]}, {calls} in a row"
-                assert send() == "UNAVAILABLE", what
-                disk.heal()
-                wait_until(lambda: send() == "OK", f"an OK after {what}", 10)
+        # All from one call on, whichever; and the last one alone, which makes a commit valid.
+        faults = [(call, FOREVER, (errno.EIO, errno.ENOSPC)[call % 2]) for call in range(commit)]
+        for call, calls, error in [*faults, (commit - 1, 1, errno.EIO)]:
+            quiet()
+            disk.fail(calls=calls, after=call, error=error)
+            what = f"call {call} of a commit failed with {errno.errorcode[error]}, {calls} in a row"
+            assert send() == "UNAVAILABLE", what
+            disk.heal()
+            wait_until(lambda: send() == "OK", f"an OK after {what}", 10)
         daemon.at_rest()
         assert daemon.all_dropped() == {}
         note(judge(sent, backend.arrivals()), sent.codes())

@@ -11,10 +11,10 @@ from tests.fault.harness.judge import judge
 from tests.fault.harness.scale import Note, scaled
 
 CONNECTIONS = 2000
-TENANTS = scaled(2000, 10_000)
+TENANTS = scaled(1000, 10_000)
 PEAK_RSS_MIB = 400
 # Of the process itself: mapped pages of the queue's file are the kernel's to take back.
-MOST_ANONYMOUS_MIB = 200
+MOST_ANONYMOUS_MIB = 180
 START_S = 60
 
 
@@ -55,7 +55,7 @@ def test_a_backlog_of_many_tenants_lies_on_disk_and_not_in_memory(
     tmp_path: Path, backend: ScriptedBackend, note: Note
 ) -> None:
     """A tenant has about a MiB in its queue, while its backend refuses; it is read when it can be sent."""
-    tenants = [f"t{number}" for number in range(scaled(250, 2000))]
+    tenants = [f"t{number}" for number in range(scaled(200, 2000))]
     config = config_for(tmp_path, backend, tenants)
     config["queue"]["max_bytes"] = "8GiB"
     backend.treat(refusing(503))

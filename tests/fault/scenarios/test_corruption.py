@@ -102,7 +102,7 @@ def test_bits_that_flip_anywhere_cost_no_more_than_what_they_hit(tmp_path: Path,
         damage = flip(backlog.copy_to(folder), 7, dice)
         shares.append(arrived_from(folder, backlog, damage))
         shutil.rmtree(folder)
-    note(sorted(shares))
+    note(f"{len(shares)} times seven bits; of the items arrived {min(shares):.3f} at the least")
     assert sorted(shares)[len(shares) // 2] >= 0.9
 
 

@@ -22,8 +22,9 @@ use crate::policy::{Ack, BatchLimits};
 /// Small pieces are joined up to this size: what is sent one by one must be worth a system call.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// With `ack: durable`, how long a busy gateway gathers requests before the next commit.
-const COMMIT_LINGER: Duration = Duration::from_millis(2);
+/// With `ack: durable`, how long a busy gateway gathers requests before the next commit: as long as the last one took, for a
+/// slow disk is worth more requests a commit, and no longer than answers may wait beyond the disk.
+const COMMIT_LINGER: std::ops::RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_millis(8);
 
 /// A request that waits until each of its batches is kept.
 pub struct Pending {
@@ -160,6 +161,10 @@ pub struct Batches {
     wake: Notify,
     /// How many requests shared the last commit.
     last_commit_requests: AtomicU64,
+    /// How long it took, in microseconds, from its first batch on.
+    last_commit_us: AtomicU64,
+    /// When the first batch of the commit under way was handed out.
+    committing_since: Mutex<Option<Instant>>,
 }
 
 impl Batches {
@@ -174,6 +179,8 @@ impl Batches {
             ready: EventFd::new()?,
             wake: Notify::new(),
             last_commit_requests: AtomicU64::new(0),
+            last_commit_us: AtomicU64::new(0),
+            committing_since: Mutex::default(),
         })
     }
 
@@ -231,6 +238,7 @@ impl Batches {
             _reservations: open.reservations,
         };
         lock(&self.handed_out).insert(id, kept);
+        lock(&self.committing_since).get_or_insert_with(Instant::now);
         let batch = Closed {
             id,
             outlet: Arc::clone(outlet),
@@ -270,6 +278,10 @@ impl Batches {
             }
         }
         self.last_commit_requests.store(requests, Ordering::Relaxed);
+        if let Some(since) = lock(&self.committing_since).take() {
+            self.last_commit_us
+                .store(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         self.wake.notify_one();
     }
 
@@ -320,7 +332,9 @@ impl Batches {
                 self.wake.notified().await;
                 if lock(&self.handed_out).is_empty() {
                     if self.last_commit_requests.load(Ordering::Relaxed) > 1 {
-                        tokio::time::sleep(COMMIT_LINGER.min(Duration::from_millis(limits.max_age_ms))).await;
+                        let last = Duration::from_micros(self.last_commit_us.load(Ordering::Relaxed));
+                        let linger = last.clamp(*COMMIT_LINGER.start(), *COMMIT_LINGER.end());
+                        tokio::time::sleep(linger.min(Duration::from_millis(limits.max_age_ms))).await;
                     }
                     self.flush();
                 }

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -31,14 +32,24 @@ _DISK_RETRY_S = 1.0
 
 
 class Courier:
-    """Delivers one shard until its line is empty, or it is told to stop."""
+    """Delivers one shard as long as something of it is due."""
 
-    def __init__(self, queue: DurableQueue, keeper: Keeper, workbench: Workbench, line: Line, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        queue: DurableQueue,
+        keeper: Keeper,
+        workbench: Workbench,
+        line: Line,
+        outlet: Outlet,
+        *,
+        due: Callable[[], bool],
+    ) -> None:
+        """`due`: whether the line has something to send now."""
         self._queue, self._keeper, self._workbench = queue, keeper, workbench
         self._line, self._outlet = line, outlet
+        self._due = due
         self._lane = line.shard.lane
         self._pace = outlet.pace(self._lane.tenant)
-        self._max_bytes = outlet.max_request_bytes
         self._pieces: deque[Piece] = deque()
         """What is left of a request that was refused, in order."""
         self._refusals_left = 0
@@ -52,9 +63,14 @@ class Courier:
     def tenant(self) -> str:
         return self._lane.tenant
 
+    @property
+    def _max_bytes(self) -> int:
+        return min(self._outlet.max_request_bytes, self._line.max_request_bytes or self._outlet.max_request_bytes)
+
     async def run(self) -> None:
+        """Returns when nothing is due, or when it was told to stop: thousands of lanes that wait are no tasks."""
         try:
-            while not self._line.empty and not self.stopping:
+            while not self.stopping and (self._pieces or self._due()):
                 try:
                     await self._once()
                 except QueueReadError as error:
@@ -153,7 +169,7 @@ class Courier:
                 counters.retries += 1
                 self._try_again(piece)
             case TooLarge(reason):
-                self._max_bytes = max(_SMALLEST_REQUEST_BYTES, min(self._max_bytes, piece.size // 2))
+                self._line.max_request_bytes = max(_SMALLEST_REQUEST_BYTES, min(self._max_bytes, piece.size // 2))
                 await self._take_apart(piece, reason, outcome.detail)
             case Refused(reason, divisible=True):
                 await self._take_apart(piece, reason, outcome.detail)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import aiohttp
@@ -81,7 +81,9 @@ class Delivery:
         self._couriers: dict[Shard, tuple[Courier, Outlet, asyncio.Task[None]]] = {}
         self._retired: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
-        self._closing = False
+        self._timers: dict[Shard, asyncio.TimerHandle] = {}
+        """Of shards that have something, and wait until it is due."""
+        self._hurrying = self._closing = False
 
     @classmethod
     async def open(cls, config: Config, *, engine: BatchSource) -> "Delivery":
@@ -135,10 +137,14 @@ class Delivery:
         """
         deadline = time.monotonic() + timeout_s
         self._take_batches()
+        self._hurrying = True
+        self._dispatch_all()
         while time.monotonic() < deadline and self._busy():
             await asyncio.sleep(0.02)
         asyncio.get_running_loop().remove_reader(self._engine.event_fd())
         self._closing = True
+        for timer in self._timers.values():
+            timer.cancel()
         tasks = [task for _, _, task in self._couriers.values()]
         for task in (*tasks, *self._retired):
             task.cancel()
@@ -158,8 +164,7 @@ class Delivery:
             return True
         return any(
             outlet.pace(courier.tenant).circuit is Circuit.CLOSED or courier.sending
-            for courier, outlet, task in self._couriers.values()
-            if not task.done()
+            for courier, outlet, _ in self._couriers.values()
         )
 
     def counters(self) -> dict[Lane, LaneCounters]:
@@ -237,7 +242,7 @@ class Delivery:
         """Requests under way end as they may; whatever waits goes to who comes after."""
         tasks = []
         for courier, of, task in self._couriers.values():
-            if of is outlet and not task.done():
+            if of is outlet:
                 courier.stopping = True
                 tasks.append(task)
                 if not courier.sending:
@@ -255,27 +260,57 @@ class Delivery:
     # From the queue to the backends.
 
     def _dispatch_all(self) -> None:
+        """Look at every shard anew: what they waited for may have changed."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         for shard in list(self._lines):
             self._dispatch(shard)
 
     def _dispatch(self, shard: Shard) -> None:
-        """Make sure that somebody carries this shard's records."""
-        running = self._couriers.get(shard)
+        """Make sure that somebody carries this shard's records as soon as they are due."""
         outlet = self._outlets.get(shard.lane.destination)
-        if self._closing or outlet is None or (running is not None and not running[2].done()):
+        if self._closing or outlet is None or shard in self._couriers:
             return
         line = self._lines[shard]
         if line.empty:
             return
-        courier = Courier(self._queue, self._keeper, self._workbench, line, outlet)
-        task = asyncio.create_task(self._carry(courier, shard), name=f"courier {shard}")
+        timer = self._timers.pop(shard, None)
+        if timer is not None:
+            timer.cancel()
+        pause_s = self._pause_s(line, outlet)
+        if pause_s > 0:
+            self._timers[shard] = asyncio.get_running_loop().call_later(pause_s, self._dispatch, shard)
+            return
+        courier = Courier(
+            self._queue,
+            self._keeper,
+            self._workbench,
+            line,
+            outlet,
+            due=lambda: not line.empty and self._pause_s(line, outlet) == 0,
+        )
+        task = asyncio.create_task(courier.run(), name=f"courier {shard}")
+        task.add_done_callback(partial(self._carried, shard))
         self._couriers[shard] = (courier, outlet, task)
 
-    async def _carry(self, courier: Courier, shard: Shard) -> None:
-        try:
-            with suppress(asyncio.CancelledError):
-                await courier.run()
-        except Exception:
-            # A bug must not strand the shard: it is seen in the log, and the shard is tried again after a while.
-            log.exception("a courier failed", tenant_id=shard.lane.tenant, destination=shard.lane.destination)
-            asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, shard)
+    def _pause_s(self, line: Line, outlet: Outlet) -> float:
+        """How long a line that is not empty waits: for its tenant's circuit, or for more to send at once."""
+        paused_s = outlet.pace(line.shard.lane.tenant).paused_s
+        gathers_s = 0.0 if self._hurrying else line.gathers_for_s(self._config.batch, CLOCK.now())
+        return max(paused_s, gathers_s)
+
+    def _carried(self, shard: Shard, task: asyncio.Task[None]) -> None:
+        """A courier has ended: nothing of its shard is due, or it was told to, or it failed."""
+        del self._couriers[shard]
+        if task.cancelled():
+            # Whoever cancels it, looks after its shard.
+            return
+        error = task.exception()
+        if error is None:
+            self._dispatch(shard)
+            return
+        # A bug must not strand the shard: it is seen in the log, and the shard is tried again after a while.
+        lane = shard.lane
+        log.error("a courier failed", tenant_id=lane.tenant, destination=lane.destination, exc_info=error)
+        self._timers[shard] = asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, shard)

@@ -1,9 +1,9 @@
 """One shard's line: oldest records on disk only, newer ones also in memory, always in order."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from gateway.config.models import Batch as BatchConfig
 from gateway.delivery.queue import Backlog, DurableQueue, Stored
 from gateway.delivery.record import CorruptRecordError, KeyDeletedError, Record
 from gateway.types import LaneCounters, Shard
@@ -49,13 +49,15 @@ class Line:
     stock: Stock
     cold: int = 0
     """How many records are on disk only."""
-    recent: deque[Stored] = field(default_factory=deque)
-    """Records whose payload is in memory: the end of the line."""
+    recent: list[Stored] = field(default_factory=list)
+    """Records whose payload is in memory: the end of the line. No deque, which takes 600 bytes when it is empty."""
     saved_until: int = 0
     """Recent records before this sequence are on disk as well."""
     head_sequence: int = 0
     """No record of the line is older."""
     next_sequence: int = 0
+    max_request_bytes: int | None = None
+    """Requests that were larger were too large for the backend."""
     items: int = 0
     size: int = 0
     oldest_at: float | None = None
@@ -107,6 +109,13 @@ class Line:
         self.counters.queued_bytes += size
         self.stock.add(self.shard.lane.tenant, size)
 
+    def gathers_for_s(self, batch: BatchConfig, now: float) -> float:
+        """How long it may wait for more, so that few requests carry much: as long as a batch in the engine."""
+        full = self.size >= batch.max_bytes or self.items >= batch.max_items
+        if self.cold or full or self.oldest_at is None:
+            return 0.0
+        return min(batch.max_age, max(0.0, self.oldest_at + batch.max_age - now))
+
     @property
     def empty(self) -> bool:
         return not self.cold and not self.recent
@@ -118,9 +127,13 @@ class Line:
 
     def cool(self) -> None:
         """Forget the payloads that are on disk as well."""
-        while self.recent and self.recent[0].sequence < self.saved_until:
-            self.stock.resident -= self.recent.popleft().record.size
-            self.cold += 1
+        self._leave_memory(len(self.recent) - len(self.unsaved), cold=True)
+
+    def _leave_memory(self, count: int, *, cold: bool = False) -> None:
+        """The first of those in memory are there no more; `cold`: they are still on disk."""
+        self.stock.resident -= sum(stored.record.size for stored in self.recent[:count])
+        del self.recent[:count]
+        self.cold += count if cold else 0
 
     def saved(self, written: Sequence[Stored]) -> list[int]:
         """These, all that were unsaved, are on disk now; the sequences of those that were settled meanwhile."""
@@ -146,23 +159,21 @@ class Line:
             records.append(found)
         return records
 
-    def settle(self, records: Iterable[Stored]) -> list[int]:
+    def settle(self, records: Sequence[Stored]) -> list[int]:
         """The oldest records are delivered or dropped; the sequences of those to delete from disk."""
+        were_cold = min(self.cold, len(records))
+        self.cold -= were_cold
+        self._leave_memory(len(records) - were_cold)
         deleted = []
         for stored in records:
             size = stored.record.size
-            if self.cold:
-                self.cold -= 1
-            else:
-                self.recent.popleft()
-                self.stock.resident -= size
             if stored.sequence < self.saved_until:
                 deleted.append(stored.sequence)
             else:
                 self.stock.unsaved -= size
             self.head_sequence = stored.sequence + 1
             self._add(-stored.record.items, -size)
-            self.oldest_at = None if self.empty else stored.record.opened_at
+            self.oldest_at = None if self.empty else (stored if self.cold else self.recent[0]).record.opened_at
         return deleted
 
     def lose_head(self, corrupt: CorruptHead) -> int:

@@ -9,7 +9,6 @@ Architecture Blog, "Exponential backoff and jitter".
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -53,11 +52,18 @@ class Pace:
         self._under_way = self._failures = self._pauses = 0
         self._paused_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: deque[asyncio.Future[Turn]] = deque()
+        self._waiting: list[asyncio.Future[Turn]] = []
 
     @property
     def circuit(self) -> Circuit:
         return self._circuit
+
+    @property
+    def paused_s(self) -> float:
+        """How long nothing may be sent; 0: at once, or as soon as a probe has come back."""
+        if self._circuit is not Circuit.OPEN:
+            return 0.0
+        return max(0.0, self._paused_until - time.monotonic())
 
     @property
     def window(self) -> int:
@@ -92,7 +98,8 @@ class Pace:
     def _admit(self) -> None:
         """Let those in whose turn it is, in order."""
         for waiter in list(self._waiting):
-            if self._circuit is Circuit.OPEN and not self._pause_is_over():
+            if self.paused_s:
+                self._wake_at_end_of_pause()
                 return
             if self._circuit is Circuit.HALF_OPEN or self._under_way >= self.window:
                 return
@@ -105,9 +112,6 @@ class Pace:
                 self._circuit = Circuit.HALF_OPEN
             self._under_way += 1
             waiter.set_result(Turn(probe, self._pauses))
-
-    def _pause_is_over(self) -> bool:
-        return time.monotonic() >= self._paused_until
 
     def _end(self, turn: Turn) -> None:
         self._under_way -= 1
@@ -149,17 +153,13 @@ class Pace:
             self._paused_until = 0.0
         if self._circuit is Circuit.OPEN:
             self._paused_until = max(self._paused_until, time.monotonic() + pause_s)
-            self._wake_at_end_of_pause()
 
     def _wake_at_end_of_pause(self) -> None:
+        """For those that wait for their turn; whoever has not begun to wait looks at `paused_s` itself."""
         if self._timer is not None:
             self._timer.cancel()
-        pause_s = max(0.0, self._paused_until - time.monotonic())
-        self._timer = asyncio.get_running_loop().call_later(pause_s, self._wake)
+        self._timer = asyncio.get_running_loop().call_later(self.paused_s, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
-        if self._circuit is Circuit.OPEN and not self._pause_is_over():
-            self._wake_at_end_of_pause()
-            return
         self._admit()

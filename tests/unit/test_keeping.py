@@ -1,6 +1,7 @@
 """What is kept where, for whom, and for how long; and what a reload does to what is under way."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,35 @@ async def test_a_lane_of_a_destination_that_is_gone_waits_until_it_is_back(tmp_p
         await delivery.reconfigure(Config.model_validate(settings))
         await until(lambda: delivery.counters()[lane].delivered == 10)
         await delivery.drain(1.0)
+
+
+async def test_what_is_on_disk_gathers_into_few_requests(tmp_path: Path) -> None:
+    async with scripted() as backend:
+        settings = config(tmp_path, backend.url).model_dump(mode="json")
+        settings["batch"] = {"max_age": "300ms", "max_items": 100}
+        delivery, engine = await start(Config.model_validate(settings))
+        for number in range(1, 6):
+            engine.close_batch(Batch(number, b"x", opened_at=time.time()))
+            await until(lambda number=number: engine.acked == list(range(1, number + 1)))
+        assert backend.bodies == []
+        await until(lambda: delivery.counters()[LANE].delivered == 50)
+        assert len(backend.bodies) == 1, "by age"
+        engine.close_batch(Batch(6, b"x", items=100, opened_at=time.time()))
+        await until(lambda: delivery.counters()[LANE].delivered == 150, 0.25)
+        engine.close_batch(Batch(7, b"x", opened_at=time.time()))
+        await until(lambda: engine.acked[-1] == 7)
+        # A stop does not wait for more.
+        await delivery.drain(5.0)
+        assert delivery.counters()[LANE].delivered == 160
+
+
+async def test_a_thousand_lanes_that_wait_for_their_backend_are_no_tasks(tmp_path: Path) -> None:
+    settings = config(tmp_path, NOWHERE, destination={"retry": {"initial": "60s", "max": "60s"}})
+    delivery, engine = await start(settings)
+    engine.close_batches([Batch(number, b"x", tenant=f"tenant-{number}") for number in range(1000)])
+    await until(lambda: sum(pace.circuit_open for pace in delivery.paces()) == 1000, 20)
+    await until(lambda: len(asyncio.all_tasks()) < 10)
+    async with scripted() as backend:
+        await delivery.reconfigure(config(tmp_path, backend.url))
+        await until(lambda: len(backend.bodies) == 1000, 20)
+    await delivery.drain(1.0)

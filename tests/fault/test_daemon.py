@@ -124,6 +124,23 @@ def test_what_was_answered_ok_survives_kill_9(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "acme.jsonl").read_bytes().count(b"n1") > 0
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_only_what_was_masked_is_written_to_disk(tmp_path: Path, masks: bool) -> None:
+    """Anywhere below the working folder; without masking the same search finds the secret."""
+    config = base_config(tmp_path)
+    config["destinations"]["away"] = {"type": "otlp", "endpoint": f"http://127.0.0.1:{free_port()}", "protocol": "http"}
+    config["defaults"]["routes"]["logs"] = ["away"]
+    config["defaults"]["mask"] = {"detectors": ["email"]} if masks else None
+    secret = "jane.roe.of.the.test@example.org"
+    with run_gateway(tmp_path, config) as gateway:
+        for _ in range(20):
+            assert send_http(gateway, logs(body=f"mail to {secret}").SerializeToString(), headers=ACME).code == "OK"
+        gateway.process.kill()
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert tmp_path / "queue" / "data.mdb" in written
+    assert any(secret.encode() in path.read_bytes() for path in written) is not masks
+
+
 def test_ack_memory_persists_at_a_stop_what_it_could_not_deliver(tmp_path: Path) -> None:
     config = base_config(tmp_path)
     config["queue"]["ack"] = "memory"

@@ -134,7 +134,10 @@ def test_only_what_was_masked_is_written_to_disk(tmp_path: Path, masks: bool) ->
     secret = "jane.roe.of.the.test@example.org"
     with run_gateway(tmp_path, config) as gateway:
         for _ in range(20):
-            assert send_http(gateway, logs(body=f"mail to {secret}").SerializeToString(), headers=ACME).code == "OK"
+            assert (
+                send_http(gateway, logs(body=f"mail to {secret}").SerializeToString(), signal="logs", headers=ACME).code
+                == "OK"
+            )
         gateway.process.kill()
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert tmp_path / "queue" / "data.mdb" in written

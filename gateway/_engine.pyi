@@ -244,4 +244,10 @@ def merge_streams(parts: Sequence[bytes | memoryview | Chunk]) -> Chunk | None:
     change while it is read.
     """
 
+def crc32(parts: Sequence[bytes | memoryview | Chunk]) -> int:
+    """CRC-32 of the joined parts, as `zlib.crc32` has it, at some ten times its speed. Releases the GIL.
+
+    Raises ValueError for a buffer that could change while it is read.
+    """
+
 def version() -> str: ...

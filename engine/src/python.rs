@@ -368,6 +368,17 @@ fn halve<'py>(
 }
 
 #[pyfunction]
+fn crc32(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<u32> {
+    let unfit = || PyValueError::new_err("crc32 takes bytes and other buffers that cannot change");
+    let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
+    Ok(py.detach(|| {
+        let mut checksum = crc32fast::Hasher::new();
+        slices.iter().for_each(|slice| checksum.update(slice));
+        checksum.finalize()
+    }))
+}
+
+#[pyfunction]
 fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
@@ -378,6 +389,7 @@ fn _engine(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Chunk>()?;
     module.add_class::<Engine>()?;
     module.add_function(wrap_pyfunction!(compress, module)?)?;
+    module.add_function(wrap_pyfunction!(crc32, module)?)?;
     module.add_function(wrap_pyfunction!(halve, module)?)?;
     module.add_function(wrap_pyfunction!(merge_streams, module)?)?;
     module.add_function(wrap_pyfunction!(version, module)?)

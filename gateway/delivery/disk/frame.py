@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from gateway._engine import crc32
 from gateway.delivery.disk.sealing import NONCE_BYTES, TAG_BYTES, DataKey, DataKeys
 from gateway.delivery.record import CorruptRecordError, KeyDeletedError, Record
 from gateway.types import Lane, Shard, Signal
@@ -109,16 +110,15 @@ class Encoder:
         body = PREFIX_BYTES + len(header)
         frame = self._room(body + size + (0 if data_key is None else TAG_BYTES))
         if data_key is None:
-            crc32, place = 0, body
+            payload_crc32, place = crc32(parts), body
             for part in parts:
-                crc32 = zlib.crc32(part, crc32)
                 end = place + len(part)
                 frame[place:end] = part
                 place = end
         else:
             data_key.seal_into(frame[body:], nonce, parts, header)
-            crc32 = zlib.crc32(frame[body:])
-        frame[:body] = _prefix(header, crc32) + header
+            payload_crc32 = zlib.crc32(frame[body:])
+        frame[:body] = _prefix(header, payload_crc32) + header
         return frame
 
     def _room(self, size: int) -> memoryview:
@@ -195,7 +195,7 @@ def decode(shard: Shard, sequence: int, frame: bytes | memoryview, keys: DataKey
     if header.names is not None and (header.names, header.sequence) != (names_of(shard), sequence):
         raise CorruptRecordError("a record stands under the key of another", items=header.items, size=header.size)
     payload = bytes(frame[header.body :])
-    if zlib.crc32(payload) != header.crc32:
+    if crc32([payload]) != header.crc32:
         raise CorruptRecordError("the checksum of a record is wrong", items=header.items, size=header.size)
     if header.key_id is not None:
         data_key = None if keys is None else keys.find(shard.lane.tenant, header.key_id)

@@ -46,7 +46,7 @@ def scrape(admin: str, token: str) -> Page:
         for sample in family.samples:
             value = abs(sample.value) if sample.name == "gateway_unaccounted_items" else sample.value
             page.totals[sample.name] += value
-            if "tenant" in sample.labels:
+            if {"tenant", "signal"} <= sample.labels.keys():
                 page.sums[sample.name, sample.labels["tenant"], sample.labels["signal"]] += value
     return page
 

@@ -50,6 +50,8 @@ _KEYS_FOLDER = "keys"
 # A rewrite holds up commits, so that what it copies is bounded; and it must be worth it.
 _REWRITE_FILE_BYTES, _REWRITE_LIVE_BYTES, _REWRITE_SHARE = 64 << 20, 64 << 20, 4
 _DROP_READ_PAGES_BYTES = 16 << 20
+# What the kernel may map around the one page of a record that a deletion looks at: measured, all of a record.
+_MAPPED_BY_DELETION_BYTES = 512 << 10
 _DAMAGES = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError)
 
 
@@ -218,6 +220,7 @@ class DurableQueue:
                     for shard, sequence in deletes:
                         if not transaction.delete(key(shard, sequence)) and shard in self._old_shards:
                             transaction.delete(key_v1(shard, sequence))
+                        self._mapping.has_read(_MAPPED_BY_DELETION_BYTES)
                     for sequence, record in puts:
                         tenant = record.shard.lane.tenant
                         data_key = None if self._keys is None else self._keys.for_writing(tenant)

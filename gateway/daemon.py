@@ -1,6 +1,7 @@
 """The daemon: builds the parts, starts them, reloads, drains, stops."""
 
 import asyncio
+import copy
 import os
 import signal
 import time
@@ -318,21 +319,22 @@ class Daemon:
         return MaskingView(dry_run, orjson.loads(self.engine.snapshot())["intake"])
 
     def collectors(self, tenant: str | None) -> Sequence[Collector]:
-        delivery = self.delivery
-        ledger = GatewayCollector(
-            self.engine.snapshot, delivery.counters, delivery.queue_stats, self.state, time.time, tenant
+        """Of what is known now: the page is made of them in a thread, while everything goes on."""
+        snapshot, lanes, queue = self.engine.snapshot(), self.delivery.counters_now(), self.delivery.queue_stats()
+        paces, usage, state = tuple(self.delivery.paces()), self.usage.stats(), copy.deepcopy(self.state)
+        for_all = (
+            GatewayCollector(lambda: snapshot, lambda: lanes, lambda: queue, state, time.time, tenant),
+            SendingCollector(lambda: paces, tenant),
+            UsageCollector(lambda: usage, tenant),
         )
-        sending = SendingCollector(delivery.paces, tenant)
-        usage = UsageCollector(self.usage.stats, tenant)
         if tenant is not None:
-            return ledger, sending, usage
+            return for_all
+        disk, audit, keys = self.delivery.disk_stats(), self.audit.stats(), self.pseudonym_keys.status()
         return (
-            ledger,
-            sending,
-            usage,
-            QueueDiskCollector(delivery.disk_stats),
-            AuditCollector(self.audit.stats),
-            PseudonymKeyCollector(self.pseudonym_keys.status),
+            *for_all,
+            QueueDiskCollector(lambda: disk),
+            AuditCollector(lambda: audit),
+            PseudonymKeyCollector(lambda: keys),
         )
 
     def spawn_reload(self) -> None:

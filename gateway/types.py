@@ -1,6 +1,6 @@
 """Small types that the parts of the daemon share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 
@@ -54,6 +54,9 @@ class LaneCounters:
     duration_buckets: list[int] = field(default_factory=list)
     duration_sum_s: float = 0.0
     duration_count: int = 0
+
+    def copy(self) -> "LaneCounters":
+        return replace(self, dropped=dict(self.dropped), duration_buckets=list(self.duration_buckets))
 
 
 @dataclass(frozen=True, slots=True)

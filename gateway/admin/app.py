@@ -46,7 +46,7 @@ class AdminApp:
     checks: Callable[[], dict[str, bool]]
     """Readiness, by part."""
     collectors: Callable[[str | None], Sequence[Collector]]
-    """Makes the collectors for one tenant, or for an operator."""
+    """Makes the collectors for one tenant, or for an operator, of what is known now: they are read in a thread."""
     reload: Callable[[str], Awaitable[ReloadResult]]
     """Takes the name of who asks for it."""
     witness: Witness
@@ -56,6 +56,7 @@ class AdminApp:
     """Pseudonym keys that tenants wait for, and how many tenants."""
     tls: PortTls | None = None
     failures: FailureLimiter = field(default_factory=FailureLimiter)
+    _page: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_harden])
@@ -82,15 +83,18 @@ class AdminApp:
 
     async def metrics(self, request: web.Request) -> web.Response:
         viewer = await self._admit(request)
-        registry = CollectorRegistry()
-        for collector in self.collectors(viewer.tenant):
-            registry.register(collector)
-        if viewer.tenant is None:
-            ProcessCollector(registry=registry)
-            GCCollector(registry=registry)
-            PlatformCollector(registry=registry)
         generate, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
-        response = web.Response(body=generate(registry), headers={"Content-Type": content_type})
+        # Of thousands of tenants it takes seconds: beside the event loop, and one page at a time.
+        async with self._page:
+            registry = CollectorRegistry()
+            for collector in self.collectors(viewer.tenant):
+                registry.register(collector)
+            if viewer.tenant is None:
+                ProcessCollector(registry=registry)
+                GCCollector(registry=registry)
+                PlatformCollector(registry=registry)
+            page = await asyncio.to_thread(generate, registry)
+        response = web.Response(body=page, headers={"Content-Type": content_type})
         response.enable_compression()
         return response
 

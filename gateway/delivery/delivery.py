@@ -177,6 +177,10 @@ class Delivery:
             counters.oldest_at = oldest.get(lane)
         return self._counters
 
+    def counters_now(self) -> dict[Lane, LaneCounters]:
+        """A copy, which does not change any more."""
+        return {lane: counters.copy() for lane, counters in self.counters().items()}
+
     def queue_stats(self) -> QueueStats:
         return self._keeper.stats()
 

@@ -198,7 +198,7 @@ class Usage:
             return None
         # Until the first interval of a day has passed, what the recorder has is yesterday's.
         today = self._recorder.today if self._recorder.day == self._now().date() else {}
-        return UsageStats(today, not self._failing, self._errors)
+        return UsageStats(dict(today), not self._failing, self._errors)
 
     async def close(self) -> None:
         """Keep what came since the last interval."""

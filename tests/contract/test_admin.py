@@ -1,11 +1,12 @@
 """The admin port: who may look and reload, by which credential, over TLS."""
 
+import asyncio
 import base64
 import http.client
 import json
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from gateway.admin import auth
 from gateway.admin.app import AdminApp
@@ -21,7 +25,7 @@ from gateway.admin.auth import FailureLimiter, Gatekeeper
 from gateway.admin.masking import MaskingView
 from gateway.admin.metrics import DaemonState
 from gateway.audit.audit import Audit
-from gateway.config.models import Admin
+from gateway.config.models import Admin, AdminToken
 from gateway.usage.usage import Sources, Usage
 from tests.support.certificates import Authority
 from tests.support.clients import basic, bearer, send_http
@@ -364,21 +368,56 @@ def test_the_memory_of_addresses_is_bounded() -> None:
     assert len(limiter._records) == 4096
 
 
-async def test_readiness_names_the_part_that_is_not_ready() -> None:
+async def small_app(collectors: Sequence[Collector] = (), tokens: tuple[AdminToken, ...] = ()) -> AdminApp:
     async def reload(_actor: str) -> Any:
         raise AssertionError("nobody asked")
 
-    app = AdminApp(
-        gatekeeper=Gatekeeper(Admin()),
+    return AdminApp(
+        gatekeeper=Gatekeeper(Admin(tokens=tokens)),
         state=DaemonState("1"),
         checks=lambda: {"listening": True, "queue": False},
-        collectors=lambda _tenant: (),
+        collectors=lambda _tenant: collectors,
         reload=reload,
         witness=Audit.open(None, lambda: 1),
         usage=await Usage.open(None, Sources(bytes, dict)),
         masking=lambda: MaskingView({}, ()),
         missing_keys=lambda: {"main": 2},
     )
+
+
+class SlowCollector(Collector):
+    """Of so many tenants that a page takes long."""
+
+    def __init__(self) -> None:
+        self.at_once = self.most_at_once = 0
+
+    def collect(self) -> Iterator[Metric]:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(0.3)
+        self.at_once -= 1
+        yield GaugeMetricFamily("gateway_slow", "x", value=1)
+
+
+async def test_a_page_that_takes_long_holds_up_nothing_else() -> None:
+    slow = SlowCollector()
+    app = await small_app([slow], (AdminToken(name="ops", token=ADMIN_TOKEN),))
+    async with TestClient(TestServer(app.application())) as client:
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        pages = [asyncio.create_task(client.get("/_metrics", headers=headers)) for _ in range(3)]
+        waits = []
+        while not all(page.done() for page in pages):
+            began = time.monotonic()
+            assert (await client.get("/-/healthy")).status == 200
+            waits.append(time.monotonic() - began)
+            await asyncio.sleep(0.01)
+        assert [(await page).status for page in pages] == [200] * 3
+        assert slow.most_at_once == 1
+        assert max(waits) < 0.25
+
+
+async def test_readiness_names_the_part_that_is_not_ready() -> None:
+    app = await small_app()
     async with TestClient(TestServer(app.application())) as client:
         answer = await client.get("/-/ready")
         assert answer.status == 503

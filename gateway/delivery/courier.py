@@ -27,6 +27,8 @@ MAX_REFUSALS = 128
 _SMALLEST_REQUEST_BYTES = 16 << 10
 # Shards of one destination whose refused request waits in pieces, in memory, while the backend does not answer.
 _MAX_TAKING_APART = 8
+# A line in the log for all that a shard drops in so long.
+_SAY_DROPS_S = 10.0
 # How long a lane rests when what it must write does not go to disk.
 _DISK_RETRY_S = 1.0
 
@@ -213,13 +215,21 @@ class Courier:
 
     async def _drop(self, piece: Piece, reason: str, detail: str) -> None:
         """Give up a piece: it goes to the dead letters, if there are any, and is counted."""
-        log.warning("items are dropped", items=piece.items, reason=reason, detail=detail, **self._where())
+        self._say_dropped(piece.items, reason, detail)
         if self._outlet.dead_letters is not None:
             letter = Letter(self._lane, self._outlet.format, reason, piece.items, time.time(), tuple(piece.parts))
             while not await self._outlet.dead_letters.keep(letter):
                 await asyncio.sleep(_DISK_RETRY_S)
         self._tally.drop(reason, piece.items)
         self._settle_if_whole(piece)
+
+    def _say_dropped(self, items: int, reason: str, detail: str) -> None:
+        """Not of every item: a backend may refuse thousands one by one."""
+        line, now = self._line, time.monotonic()
+        line.drops_unsaid += items
+        if now >= line.say_drops_at:
+            log.warning("items are dropped", items=line.drops_unsaid, reason=reason, detail=detail, **self._where())
+            line.drops_unsaid, line.say_drops_at = 0, now + _SAY_DROPS_S
 
     def _settle_if_whole(self, piece: Piece) -> None:
         """Records are counted, and leave the queue, when nothing of them is left to send."""

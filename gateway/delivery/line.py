@@ -58,6 +58,10 @@ class Line:
     next_sequence: int = 0
     max_request_bytes: int | None = None
     """Requests that were larger were too large for the backend."""
+    drops_unsaid: int = 0
+    """Items that were dropped since the log said so."""
+    say_drops_at: float = 0.0
+    """When the log may say so again, monotonic seconds."""
     items: int = 0
     size: int = 0
     oldest_at: float | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cramjam
+import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from gateway.config.models import Config
@@ -183,3 +184,12 @@ async def test_log_records_are_taken_apart_as_well(tmp_path: Path) -> None:
         await delivery.drain(1.0)
         assert delivery.counters()[lane].dropped == {"http_400": 1}
     assert stored == [f"record {number}" for number in range(50) if number != 31]
+
+
+async def test_the_log_does_not_name_every_item_that_is_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prometheus = Prometheus(bad=lambda _: True)
+    async with prometheus.running() as backend:
+        await deliver(tmp_path, backend.url, metrics(1, series(*range(500)), 500))
+    assert capsys.readouterr().out.count("items are dropped") == 1

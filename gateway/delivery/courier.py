@@ -11,10 +11,10 @@ import structlog
 from gateway.delivery.dead_letter import Letter
 from gateway.delivery.keeper import Keeper
 from gateway.delivery.line import CorruptHead, Line
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.piece import Piece, Tally
 from gateway.delivery.queue import DurableQueue, QueueReadError, QueueWriteError, Stored
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.steady_clock import CLOCK
 from gateway.delivery.workbench import Workbench
 from gateway.types import DELIVERY_DURATION_BOUNDS_S

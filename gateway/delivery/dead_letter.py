@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
-from gateway.delivery.file import File
 from gateway.delivery.piece import Format
 from gateway.delivery.record import Part
+from gateway.delivery.senders.file import File
 from gateway.types import Lane, Signal
 
 log = structlog.get_logger(__name__)

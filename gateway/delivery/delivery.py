@@ -13,14 +13,14 @@ from gateway.config.destinations import FileDestination
 from gateway.config.models import Config
 from gateway.delivery.courier import Courier
 from gateway.delivery.dead_letter import DeadLetters
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.file import File
 from gateway.delivery.keeper import Gatekeeper, Keeper
 from gateway.delivery.line import Line, Stock
 from gateway.delivery.outlet import Outlet
 from gateway.delivery.pace import Circuit
 from gateway.delivery.queue import DurableQueue, QueueError, QueueReadError
 from gateway.delivery.record import Part, Record
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.file import File
 from gateway.delivery.steady_clock import CLOCK
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane, LaneCounters, PaceStats, QueueDiskStats, QueueStats, Shard, Signal

@@ -14,10 +14,10 @@ from gateway.config.destinations import (
 )
 from gateway.config.destinations import Retry as RetryConfig
 from gateway.delivery.dead_letter import DeadLetters
-from gateway.delivery.destinations import Sender
 from gateway.delivery.fair_slots import FairSlots
 from gateway.delivery.pace import Pace
 from gateway.delivery.piece import Format, Halve
+from gateway.delivery.senders.destinations import Sender
 from gateway.types import Signal
 
 # Requests under way to one destination, of all its tenants, and what they carry before compression.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gateway.config.destinations import Retry as RetryConfig
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 
 # A backend may ask for a pause, not for ever: one absurd answer must not stall a tenant for longer than this.
 LONGEST_PAUSE_S = 300.0

@@ -16,9 +16,9 @@ from gateway.config.loader import load
 from gateway.config.models import Config
 from gateway.config.problems import ConfigError
 from gateway.delivery.dead_letter import BadLetterError, Letter
-from gateway.delivery.destinations import Sender, open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.outlet import format_of
+from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.replay.letters import LetterFile, read_letters
 from gateway.types import Lane
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import grpc
 
-from gateway.delivery.otlp_status import delivered, retry_delay_s
+from gateway.delivery.senders.otlp_status import delivered, retry_delay_s
 from gateway.send import payloads
 
 _BUILDERS: dict[str, Callable[[int, bool], bytes]] = {

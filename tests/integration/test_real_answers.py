@@ -9,8 +9,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.types import Lane, Signal
 from tests.support.backends import Jaeger, Prometheus, VictoriaLogs, run_prometheus
 from tests.support.keycloak import CLIENT_SECRET, Keycloak

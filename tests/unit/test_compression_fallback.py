@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from gateway.config.destinations import Destination
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused
 from gateway.types import Lane, Signal
 from tests.support.scripted import scripted, scripted_grpc
 

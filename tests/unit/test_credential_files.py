@@ -12,10 +12,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
-from gateway.delivery import watched
-from gateway.delivery.destinations import Sender, open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome
-from gateway.delivery.watched import Watched
+from gateway.delivery.senders import watched
+from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome
+from gateway.delivery.senders.watched import Watched
 from gateway.types import Lane, Signal
 from tests.support.scripted import Backend, scripted, scripted_grpc
 

@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPar
 from gateway.config.models import Config
 from gateway.delivery import outlet, pace
 from gateway.delivery.delivery import Delivery
-from gateway.delivery.loki import Loki
-from gateway.delivery.outcome import Outcome, retry_after_s
 from gateway.delivery.queue import DurableQueue, QueueError
+from gateway.delivery.senders.loki import Loki
+from gateway.delivery.senders.outcome import Outcome, retry_after_s
 from gateway.types import LaneCounters, Shard
 from tests.support.queue import frame_of
 from tests.support.scripted import SILENCE, scripted

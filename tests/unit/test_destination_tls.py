@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 
 from gateway.config.destinations import Destination
 from gateway.config.tls import ClientTls, ServerTls
-from gateway.delivery import watched
-from gateway.delivery.destinations import Sender, open_sender
-from gateway.delivery.outcome import Delivered, Outcome, Retry
-from gateway.delivery.tls import client_context
+from gateway.delivery.senders import watched
+from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.outcome import Delivered, Outcome, Retry
+from gateway.delivery.senders.tls import client_context
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority, Certificate
 from tests.support.scripted import Backend, scripted, scripted_grpc

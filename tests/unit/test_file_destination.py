@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.config.destinations import FileDestination
-from gateway.delivery.file import File
-from gateway.delivery.outcome import Delivered, Retry
+from gateway.delivery.senders.file import File
+from gateway.delivery.senders.outcome import Delivered, Retry
 from gateway.types import Lane, Signal
 
 LANE = Lane("acme", "disk", Signal.LOGS)

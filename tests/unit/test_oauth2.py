@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 
 from gateway.config.credentials import OAuth2
 from gateway.config.destinations import Destination
-from gateway.delivery.credentials.credential import NoCredentialError
-from gateway.delivery.credentials.oauth2 import ClientCredentials
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome, Retry
+from gateway.delivery.senders.credentials.credential import NoCredentialError
+from gateway.delivery.senders.credentials.oauth2 import ClientCredentials
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Retry
 from gateway.types import Lane, Signal
 from tests.support.processes import free_port
 from tests.support.scripted import Backend, raw, saying, scripted, scripted_grpc
@@ -245,7 +245,7 @@ async def test_a_token_that_is_refused_when_it_is_young_is_not_replaced(protocol
 async def test_a_token_that_was_revoked_is_replaced_once(
     protocol: str, refusals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.delivery.credentials.oauth2._YOUNG_S", 0.0)
+    monkeypatch.setattr("gateway.delivery.senders.credentials.oauth2._YOUNG_S", 0.0)
     held = Held({"http": "http_401", "grpc": "grpc_unauthenticated"}[protocol])
     async with token_server() as server, PROTOCOLS[protocol](*[REFUSED[protocol]] * refusals) as backend:
         assert await outcomes(backend, protocol, server, 1) == [Delivered() if refusals == 1 else held]

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
-from gateway.delivery import loki, otlp_grpc, otlp_http, remote_write
-from gateway.delivery.answer import HttpAnswer
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.detail import MAX_CHARACTERS, fit_for_log
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry
+from gateway.delivery.senders import loki, otlp_grpc, otlp_http, remote_write
+from gateway.delivery.senders.answer import HttpAnswer
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.detail import MAX_CHARACTERS, fit_for_log
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry
 from gateway.types import Lane, Signal
 from tests.support.scripted import Talk, raw, saying, saying_for_ever, scripted, scripted_grpc
 

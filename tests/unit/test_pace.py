@@ -8,8 +8,8 @@ import pytest
 
 from gateway.config.destinations import Retry as RetryConfig
 from gateway.delivery import pace as pace_module
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.pace import Circuit, Pace
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 
 RETRY = RetryConfig.model_validate({"initial": "20ms", "max": "100ms"})
 FAILED = Retry("http_503")

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
-from gateway.delivery.destinations import Sender, open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
+from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.sink.proto import loki_push_pb2
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority

@@ -11,8 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from gateway.config.destinations import Destination
-from gateway.delivery.destinations import open_sender
-from gateway.delivery.outcome import Delivered, Held, Outcome
+from gateway.delivery.senders.destinations import open_sender
+from gateway.delivery.senders.outcome import Delivered, Held, Outcome
 from gateway.types import Lane, Signal
 from tests.support.scripted import Backend, scripted
 

@@ -8,13 +8,13 @@ import aiohttp
 
 from gateway._engine import compress
 from gateway.config.destinations import NetworkDestination
-from gateway.delivery.answer import HttpAnswer
-from gateway.delivery.credentials import NoCredentialError, open_credential
-from gateway.delivery.detail import fit_for_log
-from gateway.delivery.exchange import exchange
-from gateway.delivery.outcome import Outcome, Retry
 from gateway.delivery.record import Part
-from gateway.delivery.tls import open_tls
+from gateway.delivery.senders.answer import HttpAnswer
+from gateway.delivery.senders.credentials import NoCredentialError, open_credential
+from gateway.delivery.senders.detail import fit_for_log
+from gateway.delivery.senders.exchange import exchange
+from gateway.delivery.senders.outcome import Outcome, Retry
+from gateway.delivery.senders.tls import open_tls
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 

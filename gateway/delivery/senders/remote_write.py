@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import aiohttp
 
 from gateway.config.destinations import RemoteWriteDestination
-from gateway.delivery.answer import HttpAnswer, common_outcome
-from gateway.delivery.http import HttpSender
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
+from gateway.delivery.senders.answer import HttpAnswer, common_outcome
+from gateway.delivery.senders.http import HttpSender
+from gateway.delivery.senders.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 

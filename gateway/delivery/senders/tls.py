@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.config.tls import ClientTls
-from gateway.delivery.watched import Watched
+from gateway.delivery.senders.watched import Watched
 
 log = structlog.get_logger(__name__)
 

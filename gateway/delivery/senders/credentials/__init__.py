@@ -5,9 +5,9 @@ from functools import partial
 import aiohttp
 
 from gateway.config.destinations import NetworkDestination
-from gateway.delivery.credentials.credential import Credential, Fixed, Headers, NoCredentialError, basic, bearer
-from gateway.delivery.credentials.oauth2 import ClientCredentials
-from gateway.delivery.credentials.secret_file import FileCredential, SecretFile
+from gateway.delivery.senders.credentials.credential import Credential, Fixed, Headers, NoCredentialError, basic, bearer
+from gateway.delivery.senders.credentials.oauth2 import ClientCredentials
+from gateway.delivery.senders.credentials.secret_file import FileCredential, SecretFile
 
 __all__ = ["Credential", "Headers", "NoCredentialError", "open_credential"]
 
@@ -27,7 +27,7 @@ def open_credential(config: NetworkDestination, session: aiohttp.ClientSession) 
         return ClientCredentials(config.oauth2, session)
     if config.sigv4 is not None:
         # An extra that few install, whose import takes a while.
-        from gateway.delivery.credentials.sigv4 import Signature
+        from gateway.delivery.senders.credentials.sigv4 import Signature
 
         return Signature(config.sigv4)
     return Fixed({})

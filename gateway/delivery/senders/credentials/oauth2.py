@@ -13,14 +13,14 @@ import orjson
 import structlog
 
 from gateway.config.credentials import OAuth2
-from gateway.delivery.answer import HttpAnswer
-from gateway.delivery.credentials.credential import Headers, NoCredentialError, basic, bearer, no_credential
-from gateway.delivery.credentials.secret_file import SecretFile
-from gateway.delivery.detail import fit_for_log
-from gateway.delivery.exchange import exchange
-from gateway.delivery.outcome import Retry
 from gateway.delivery.record import Part
-from gateway.delivery.tls import open_tls
+from gateway.delivery.senders.answer import HttpAnswer
+from gateway.delivery.senders.credentials.credential import Headers, NoCredentialError, basic, bearer, no_credential
+from gateway.delivery.senders.credentials.secret_file import SecretFile
+from gateway.delivery.senders.detail import fit_for_log
+from gateway.delivery.senders.exchange import exchange
+from gateway.delivery.senders.outcome import Retry
+from gateway.delivery.senders.tls import open_tls
 
 log = structlog.get_logger(__name__)
 

@@ -8,11 +8,11 @@ import aiohttp
 
 from gateway._engine import merge_streams
 from gateway.config.destinations import LokiDestination
-from gateway.delivery.answer import HttpAnswer, common_outcome
-from gateway.delivery.http import HttpSender
-from gateway.delivery.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
-from gateway.delivery.wire import fields
+from gateway.delivery.senders.answer import HttpAnswer, common_outcome
+from gateway.delivery.senders.http import HttpSender
+from gateway.delivery.senders.outcome import Delivered, Outcome, Refused, Retry, retry_after_s
+from gateway.delivery.senders.wire import fields
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 

@@ -12,12 +12,12 @@ from gateway.config.destinations import (
     OtlpDestination,
     RemoteWriteDestination,
 )
-from gateway.delivery.file import File
-from gateway.delivery.loki import Loki
-from gateway.delivery.otlp_http import OtlpHttp
-from gateway.delivery.outcome import Outcome
 from gateway.delivery.record import Part
-from gateway.delivery.remote_write import RemoteWrite
+from gateway.delivery.senders.file import File
+from gateway.delivery.senders.loki import Loki
+from gateway.delivery.senders.otlp_http import OtlpHttp
+from gateway.delivery.senders.outcome import Outcome
+from gateway.delivery.senders.remote_write import RemoteWrite
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 
@@ -42,7 +42,7 @@ def open_sender(config: Destination, session: aiohttp.ClientSession, workbench: 
             return Loki(config, session, workbench)
         case OtlpDestination(protocol="grpc"):
             # grpcio takes 8 MiB, which a daemon without such a destination need not spend.
-            from gateway.delivery.otlp_grpc import OtlpGrpc
+            from gateway.delivery.senders.otlp_grpc import OtlpGrpc
 
             return OtlpGrpc(config, session)
         case OtlpDestination():

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.delivery.credentials.credential import Headers, NoCredentialError, no_credential
 from gateway.delivery.record import Part
-from gateway.delivery.watched import Watched
+from gateway.delivery.senders.credentials.credential import Headers, NoCredentialError, no_credential
+from gateway.delivery.senders.watched import Watched
 
 _MAX_BYTES = 64 << 10
 

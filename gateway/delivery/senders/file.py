@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.config.destinations import FileDestination
-from gateway.delivery.outcome import Delivered, Outcome, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.senders.outcome import Delivered, Outcome, Retry
 from gateway.delivery.threads import in_thread
 from gateway.types import Lane
 

@@ -16,9 +16,9 @@ from botocore.exceptions import BotoCoreError, ProfileNotFound
 from botocore.session import Session
 
 from gateway.config.credentials import SigV4
-from gateway.delivery.credentials.credential import Headers, NoCredentialError
-from gateway.delivery.outcome import Held, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.senders.credentials.credential import Headers, NoCredentialError
+from gateway.delivery.senders.outcome import Held, Retry
 from gateway.delivery.threads import in_thread
 
 # At `debug` it writes what it signs.

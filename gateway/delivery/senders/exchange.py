@@ -8,9 +8,9 @@ from contextlib import suppress
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.delivery.answer import HttpAnswer
-from gateway.delivery.outcome import Retry
 from gateway.delivery.record import Part
+from gateway.delivery.senders.answer import HttpAnswer
+from gateway.delivery.senders.outcome import Retry
 
 # What is read of an answer: enough for a status, a partial_success or a token, whatever the other side sends.
 _MAX_ANSWER_BYTES = 64 << 10

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.delivery.outcome import Held, Outcome, Retry, TooLarge, retry_after_s
-from gateway.delivery.size_limits import says_too_large
+from gateway.delivery.senders.outcome import Held, Outcome, Retry, TooLarge, retry_after_s
+from gateway.delivery.senders.size_limits import says_too_large
 
 # These speak of us, not of the data: our credential (401, 403, 407), the address or protocol that was configured (404,
 # 405, 415, 421). The data is good, and waits until that is mended.

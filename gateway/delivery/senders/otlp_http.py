@@ -8,11 +8,11 @@ import aiohttp
 import structlog
 
 from gateway.config.destinations import OtlpDestination
-from gateway.delivery.answer import HttpAnswer, common_outcome
-from gateway.delivery.http import Codec, HttpSender, Judge
-from gateway.delivery.otlp_status import delivered, retry_delay_s, status_message
-from gateway.delivery.outcome import Held, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.record import Part
+from gateway.delivery.senders.answer import HttpAnswer, common_outcome
+from gateway.delivery.senders.http import Codec, HttpSender, Judge
+from gateway.delivery.senders.otlp_status import delivered, retry_delay_s, status_message
+from gateway.delivery.senders.outcome import Held, Outcome, Refused, Retry, retry_after_s
 from gateway.delivery.workbench import Workbench
 from gateway.types import Lane
 

@@ -11,15 +11,15 @@ import grpc.aio
 import structlog
 
 from gateway.config.destinations import OtlpDestination
-from gateway.delivery.credentials import NoCredentialError, open_credential
-from gateway.delivery.detail import fit_for_log
-from gateway.delivery.http import configured_headers, secrets_in, without_secrets
-from gateway.delivery.otlp_status import delivered, retry_delay_s
-from gateway.delivery.outcome import Held, Outcome, Refused, Retry, TooLarge
 from gateway.delivery.record import Part
-from gateway.delivery.size_limits import says_too_large
-from gateway.delivery.tls import client_context, system_cas, tls_files, warn_of_files
-from gateway.delivery.watched import Watched
+from gateway.delivery.senders.credentials import NoCredentialError, open_credential
+from gateway.delivery.senders.detail import fit_for_log
+from gateway.delivery.senders.http import configured_headers, secrets_in, without_secrets
+from gateway.delivery.senders.otlp_status import delivered, retry_delay_s
+from gateway.delivery.senders.outcome import Held, Outcome, Refused, Retry, TooLarge
+from gateway.delivery.senders.size_limits import says_too_large
+from gateway.delivery.senders.tls import client_context, system_cas, tls_files, warn_of_files
+from gateway.delivery.senders.watched import Watched
 from gateway.types import Lane, Signal
 
 log = structlog.get_logger(__name__)

@@ -3,8 +3,8 @@
 Sources: OTLP specification (partial success, throttling), google.rpc.Status and RetryInfo.
 """
 
-from gateway.delivery.outcome import Delivered
-from gateway.delivery.wire import fields, integer, submessage
+from gateway.delivery.senders.outcome import Delivered
+from gateway.delivery.senders.wire import fields, integer, submessage
 
 _RETRY_INFO = b"type.googleapis.com/google.rpc.RetryInfo"
 

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import aiohttp
 
-from gateway.delivery.outcome import Held, Retry
 from gateway.delivery.record import Part
+from gateway.delivery.senders.outcome import Held, Retry
 
 Headers = Mapping[str, str]
 

@@ -329,8 +329,10 @@ fn hand_over(
         Ok(chosen) => chosen,
         Err(error) => return Err(reject_malformed(received, error.into())),
     };
+    let mut filtered_by_encoders = 0;
     for (index, route) in routes.iter().enumerate() {
         if let Some((_, payload, encoded)) = counted.written.take_if(|(written, ..)| *written == index) {
+            filtered_by_encoders += encoded.filtered;
             pieces.push(Share { route, payload, encoded });
             continue;
         }
@@ -351,6 +353,7 @@ fn hand_over(
         };
         match encoded {
             Ok(mut encoded) => {
+                filtered_by_encoders += encoded.filtered;
                 // This destination gets nothing of what its route does not take.
                 encoded.filtered += others.unwrap_or(0);
                 pieces.push(Share { route, payload, encoded });
@@ -358,11 +361,13 @@ fn hand_over(
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
-    // An item is filtered if no destination got anything of it.
-    received.filtered(pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0));
+    // An item is filtered if no destination got anything of it. Routes that share items out leave something out each,
+    // which is not filtered unless an encoder left it out.
+    let left_out_by_all = pieces.iter().map(|piece| piece.encoded.filtered).min().unwrap_or(0);
+    received.filtered(left_out_by_all.min(filtered_by_encoders));
     intake.tenant_claims(pieces.iter().map(|piece| piece.encoded.tenant_claims).max().unwrap_or(0));
     let verdict = match budget.filter(|_| !counted.held.grown.is_empty()) {
-        None => append(path, signal, pieces, received, &reservation),
+        None => append(path.generation, path.batches, signal, pieces, received, &reservation),
         // Batches get the samples of an overflow series in the order in which they are made.
         Some(budget) => budget.emit(&counted.held.grown, &tenant.state.id, now(), |samples| {
             let encoded = pieces.iter_mut().enumerate().try_for_each(|(index, piece)| {
@@ -377,12 +382,14 @@ fn hand_over(
                 Ok(())
             });
             match encoded {
-                Ok(()) => append(path, signal, pieces, received, &reservation),
+                Ok(()) => append(path.generation, path.batches, signal, pieces, received, &reservation),
                 Err(error) => Err((received, error)),
             }
         }),
     };
-    verdict.map_err(|(received, error)| reject_malformed(received, error.into()))
+    verdict
+        .map(|kept| kept.map_or(Verdict::Done, Verdict::WaitForCommit))
+        .map_err(|(received, error)| reject_malformed(received, error.into()))
 }
 
 /// Appends a request in a destination's wire format to `payload`. Log streams are counted only if `streams` are given.

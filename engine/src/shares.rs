@@ -1,13 +1,14 @@
 //! What each destination gets of a request, on its way into the open batches.
 
+use tokio::sync::oneshot::Receiver;
+
 use crate::admit::inflight::Reservation;
-use crate::batch::{Pending, Piece};
+use crate::batch::{Batches, Pending, Piece};
 use crate::encode::Encoded;
-use crate::generation::Route;
+use crate::generation::{Generation, Route};
 use crate::ledger::Received;
 use crate::otlp::wire::WireError;
 use crate::otlp::Signal;
-use crate::pipeline::{Path, Verdict};
 use crate::policy::Ack;
 
 /// What one destination gets of a request.
@@ -17,14 +18,16 @@ pub(crate) struct Share<'r> {
     pub(crate) encoded: Encoded,
 }
 
-/// Puts shares into the open batches of their shards; returns what to wait for. `received` comes back with an error.
+/// Puts shares into the open batches of their shards; returns what tells whether they were kept, if that is to be waited
+/// for. `received` comes back with an error.
 pub(crate) fn append(
-    path: &Path<'_>,
+    generation: &Generation,
+    batches: &Batches,
     signal: Signal,
     shares: Vec<Share<'_>>,
     received: Received,
     reservation: &Reservation,
-) -> Result<Verdict, (Received, WireError)> {
+) -> Result<Option<Receiver<bool>>, (Received, WireError)> {
     let mut portions = Vec::with_capacity(shares.len());
     let mut told = Vec::with_capacity(shares.len());
     for Share { route, payload, encoded } in shares {
@@ -42,7 +45,7 @@ pub(crate) fn append(
         cell.label_collisions(encoded.label_collisions);
         cell.limited(&encoded.limited);
     }
-    let (pending, outcome) = match path.generation.ack {
+    let (pending, outcome) = match generation.ack {
         Ack::Durable if !portions.is_empty() => {
             let (pending, outcome) = Pending::new(received, portions.len());
             (Some(pending), Some(outcome))
@@ -60,7 +63,7 @@ pub(crate) fn append(
             payload: portion.payload,
             pending: pending.clone(),
         };
-        path.batches.append(portion.outlet, path.generation.number, piece);
+        batches.append(portion.outlet, generation.number, piece);
     }
-    Ok(outcome.map_or(Verdict::Done, Verdict::WaitForCommit))
+    Ok(outcome)
 }

@@ -77,6 +77,20 @@ def test_each_item_goes_where_its_resource_says_and_everywhere_without_a_conditi
                 assert gateway.total("gateway_delivered_items_total", signal=signal, destination=name) == items
 
 
+def test_what_is_shared_out_over_routes_is_accepted_and_not_filtered(tmp_path: Path) -> None:
+    """No route takes all of it, and each leaves something out."""
+    routes = [{"to": "europe", "when": EUROPE}, {"to": "rest", "unless": EUROPE}]
+    sent = [(2, {"cloud.region": "eu-north"}), (3, {"cloud.region": "us-east"})]
+    with run_gateway(tmp_path, config(tmp_path, *routes)) as gateway:
+        for signal in SIGNALS:
+            assert send_http(gateway, payload(signal, *sent), signal=signal, headers=ACME).code == "OK"
+        settle(gateway)
+        for signal in SIGNALS:
+            assert gateway.total("gateway_accepted_items_total", signal=signal) == 5
+            assert gateway.total("gateway_filtered_items_total", signal=signal) == 0
+            assert gateway.total("gateway_delivered_items_total", signal=signal) == 5
+
+
 def test_conditions_see_attributes_after_masking_and_relabelling(tmp_path: Path) -> None:
     routes = [
         {"to": "people", "when": {"owner": r"\[email\]"}},

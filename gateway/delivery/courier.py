@@ -188,6 +188,7 @@ class Courier:
             self._pieces.clear()
             self._tally = Tally()
             self._outlet.taking_apart.discard(self)
+        self._line.cool()
 
     async def _take_apart(self, piece: Piece, reason: str, detail: str) -> None:
         """Halves, so that in the end only what is at fault is lost."""

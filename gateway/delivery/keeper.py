@@ -198,7 +198,8 @@ class Keeper:
         for _, stored in committed:
             line, size = self._line_of(stored.record.shard), stored.record.size
             room = self._stock.resident + size <= self._config.memory_max_bytes
-            line.take_saved(stored, keep=room and (line.empty or line.size + size <= _RECENT_BYTES))
+            # A line that has to be read from disk anyway needs no memory.
+            line.take_saved(stored, keep=room and not line.cold and (line.empty or line.size + size <= _RECENT_BYTES))
         if committed:
             self._engine.ack([batch_id for batch_id, _ in committed])
             for shard in {stored.record.shard for _, stored in committed}:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -166,6 +166,7 @@ async def test_lines_that_are_no_letters_are_kept_and_counted(refused: Path) -> 
     assert (refused / "refused" / "acme.jsonl.replaying").read_bytes() == b'{"resourceSpans":[]}\n'
 
 
+@settings(deadline=None)
 @given(
     st.text(min_size=1),
     st.sampled_from(Signal),

@@ -21,6 +21,10 @@ class Lane:
     destination: str
     signal: Signal
 
+    def in_log(self) -> dict[str, str]:
+        """Fields of a line in the log."""
+        return {"tenant_id": self.tenant, "destination": self.destination, "signal": self.signal.value}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Shard:
@@ -54,6 +58,9 @@ class LaneCounters:
     duration_buckets: list[int] = field(default_factory=list)
     duration_sum_s: float = 0.0
     duration_count: int = 0
+
+    def drop(self, reason: str, items: int) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + items
 
     def copy(self) -> "LaneCounters":
         return replace(self, dropped=dict(self.dropped), duration_buckets=list(self.duration_buckets))

@@ -76,7 +76,7 @@ class Courier:
                 try:
                     await self._once()
                 except QueueReadError as error:
-                    log.error("the queue cannot be read", error=str(error), **self._where())
+                    log.error("the queue cannot be read", error=str(error), **self._lane.in_log())
                     await asyncio.sleep(_DISK_RETRY_S)
         finally:
             self._outlet.taking_apart.discard(self)
@@ -130,23 +130,23 @@ class Courier:
 
     def _count_missing(self) -> None:
         """The count and the disk disagree: nothing is left to send, so nothing is queued."""
-        log.error("queue records are missing", **self._where())
-        self._drop_uncarried("missing_record", self._line.lose_missing())
+        log.error("queue records are missing", **self._lane.in_log())
+        self._line.counters.drop("missing_record", self._line.lose_missing())
 
     async def _set_aside(self, corrupt: CorruptHead) -> None:
         """A corrupt record is kept where nothing reads it, counted, and the rest goes on."""
         if corrupt.key_deleted:
-            self._drop_uncarried("key_deleted", self._line.lose_head(corrupt))
+            self._line.counters.drop("key_deleted", self._line.lose_head(corrupt))
             self._keeper.forget(self._line.shard, [corrupt.sequence])
             return
         try:
             await self._keeper.in_thread(partial(self._queue.quarantine, self._line.shard, corrupt.sequence))
         except QueueWriteError as error:
-            log.error("a corrupt record cannot be set aside", error=str(error), **self._where())
+            log.error("a corrupt record cannot be set aside", error=str(error), **self._lane.in_log())
             await asyncio.sleep(_DISK_RETRY_S)
             return
-        self._drop_uncarried("corrupt_record", self._line.lose_head(corrupt))
-        log.error("a queue record is corrupt; it is set aside", **self._where())
+        self._line.counters.drop("corrupt_record", self._line.lose_head(corrupt))
+        log.error("a queue record is corrupt; it is set aside", **self._lane.in_log())
 
     async def _send(self, piece: Piece) -> Outcome:
         started = time.monotonic()
@@ -200,7 +200,7 @@ class Courier:
                     self._lane.tenant, piece.size, piece.halves, self._outlet.halve(self._lane.signal)
                 )
             except ValueError as error:
-                log.warning("a refused request cannot be taken apart", error=str(error), **self._where())
+                log.warning("a refused request cannot be taken apart", error=str(error), **self._lane.in_log())
         if halves is None:
             await self._drop(piece, reason, detail)
         else:
@@ -229,7 +229,9 @@ class Courier:
         line, now = self._line, time.monotonic()
         line.drops_unsaid += items
         if now >= line.say_drops_at:
-            log.warning("items are dropped", items=line.drops_unsaid, reason=reason, detail=detail, **self._where())
+            log.warning(
+                "items are dropped", items=line.drops_unsaid, reason=reason, detail=detail, **self._lane.in_log()
+            )
             line.drops_unsaid, line.say_drops_at = 0, now + _SAY_DROPS_S
 
     def _settle_if_whole(self, piece: Piece) -> None:
@@ -242,14 +244,9 @@ class Courier:
         self._tally = Tally()
         counters.delivered += tally.delivered
         for reason, items in tally.dropped.items():
-            counters.dropped[reason] = counters.dropped.get(reason, 0) + items
+            counters.drop(reason, items)
         self._keeper.forget(self._line.shard, self._line.settle(piece.records))
         self._queue.progress.settled(self._line.shard, self._line.head_sequence)
-
-    def _drop_uncarried(self, reason: str, items: int) -> None:
-        """Items whose payload is lost."""
-        dropped = self._line.counters.dropped
-        dropped[reason] = dropped.get(reason, 0) + items
 
     def _note(self, outcome: Outcome) -> None:
         """One line when a lane starts to fail, fails otherwise, or recovers."""
@@ -263,20 +260,16 @@ class Courier:
             return
         counters.failing = reason
         if reason is None:
-            log.info("delivery goes on", **self._where())
+            log.info("delivery goes on", **self._lane.in_log())
         elif isinstance(outcome, Held):
             log.error(
                 "the backend refuses us; data waits until its credential, path or address is mended",
                 reason=reason,
                 detail=detail,
-                **self._where(),
+                **self._lane.in_log(),
             )
         else:
-            log.warning("delivery fails", reason=reason, detail=detail, **self._where())
-
-    def _where(self) -> dict[str, str]:
-        lane = self._lane
-        return {"tenant_id": lane.tenant, "destination": lane.destination, "signal": lane.signal.value}
+            log.warning("delivery fails", reason=reason, detail=detail, **self._lane.in_log())
 
     def _observe(self, seconds: float) -> None:
         counters = self._line.counters

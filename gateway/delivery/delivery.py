@@ -237,9 +237,14 @@ class Delivery:
                 outlets[name] = present
                 continue
             sender = open_sender(destination, self._session, self._workbench)
-            outlet = outlets[name] = Outlet(name, destination, sender)
-            if isinstance(letters, FileDestination) and letters_name is not None:
-                outlet.letters_config, outlet.dead_letters = letters, DeadLetters(letters_name, File(letters))
+            outlets[name] = Outlet(name, destination, sender, letters_config=letters)
+        for outlet in outlets.values():
+            letters_name = None if isinstance(outlet.config, FileDestination) else outlet.config.dead_letter
+            if outlet.dead_letters is None and letters_name is not None:
+                # The one that writes to that file for everybody: two would not wait for each other.
+                file = outlets[letters_name].sender
+                assert isinstance(file, File), "check() lets no other kind pass"  # noqa: S101
+                outlet.dead_letters = DeadLetters(letters_name, file)
         return outlets
 
     def _retire(self, outlet: Outlet) -> None:

@@ -112,15 +112,12 @@ class Keeper:
         """What a line has in memory only is lost, and named."""
         items = line.lose_unsaved()
         if items:
-            line.counters.dropped[_LOST] = line.counters.dropped.get(_LOST, 0) + items
-            lane = line.shard.lane
+            line.counters.drop(_LOST, items)
             log.error(
                 f"{_UNWRITABLE}; items that were in memory only are lost",
-                tenant_id=lane.tenant,
-                destination=lane.destination,
-                signal=lane.signal.value,
                 items=items,
                 error=error,
+                **line.shard.lane.in_log(),
             )
         return items
 

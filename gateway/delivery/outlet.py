@@ -34,7 +34,7 @@ class Outlet:
     name: str
     config: Destination
     sender: Sender
-    letters_config: FileDestination | None = None
+    letters_config: Destination | None = None
     dead_letters: DeadLetters | None = None
     """Where what the backend refuses is kept; None: nowhere."""
     slots: FairSlots = field(default_factory=lambda: FairSlots(MAX_REQUESTS_PER_DESTINATION, _MAX_BYTES_UNDER_WAY))

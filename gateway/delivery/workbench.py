@@ -1,11 +1,11 @@
 """Reading from disk and compressing: work in threads, whose turns are fair over tenants."""
 
-import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from gateway.delivery.fair_slots import FairSlots
+from gateway.delivery.threads import in_thread
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,12 +30,7 @@ class Workbench:
         if size <= _INLINE_BYTES:
             return function(*args, **kwargs)
         async with self._slots.turn(tenant, size):
-            try:
-                work = self._threads.submit(function, *args, **kwargs)
-            except RuntimeError:
-                # The machine has no thread left: late is better than not sent.
-                return function(*args, **kwargs)
-            return await asyncio.wrap_future(work)
+            return await in_thread(lambda: function(*args, **kwargs), self._threads)
 
     def close(self) -> None:
         """Does not wait for work whose result nobody wants any more."""

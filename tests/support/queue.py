@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import msgpack
 
 from gateway.config.models import Queue
@@ -68,3 +69,15 @@ def key_v1(where: Shard, sequence: int) -> bytes:
     lane = where.lane
     number = f"{where.number}\0" if where.number else ""
     return f"{lane.tenant}\0{lane.destination}\0{lane.signal}\0{number}".encode() + struct.pack(">Q", sequence)
+
+
+def write_v1(folder: Path, contents: dict[tuple[int, int], bytes]) -> None:
+    """A queue as version 1 left it: shard number and sequence of each payload."""
+    folder.mkdir(exist_ok=True)
+    environment = lmdb.open(str(folder), map_size=64 << 20, max_dbs=3)
+    databases = [environment.open_db(name) for name in (b"meta", b"quarantine", b"records")]
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"format", b"1", db=databases[0])
+        for (number, sequence), content in contents.items():
+            transaction.put(key_v1(shard(number=number), sequence), frame_v1(content), db=databases[2])
+    environment.close()

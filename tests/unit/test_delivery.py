@@ -201,7 +201,7 @@ async def test_a_reload_whose_destination_cannot_be_opened_changes_nothing(tmp_p
         delivery = await Delivery.open(settings, engine=engine)
         await delivery.start()
         engine.close_batch(Batch(1, b"x"))
-        await until(lambda: len(backend.bodies) == 1)
+        await until(lambda: len(backend.bodies) >= 1)
         changed = settings.model_dump(mode="json")
         changed["destinations"]["backend"]["url"] = "https://127.0.0.1:9/push"
         changed["destinations"]["backend"]["tls"] = {"ca_file": str(tmp_path / "gone.crt")}

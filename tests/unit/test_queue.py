@@ -14,7 +14,7 @@ from gateway.delivery import queue as durable
 from gateway.delivery.disk import records as lmdb_records
 from gateway.delivery.queue import DurableQueue, QueueError, QueueReadError, QueueWriteError, Stored
 from gateway.types import Shard
-from tests.support.queue import frame_v1, key_v1, payload, payloads, record, shard
+from tests.support.queue import key_v1, payload, payloads, record, shard, write_v1
 
 MAX_BYTES = 64 << 20
 ROOT = Path(__file__).parents[2]
@@ -27,18 +27,6 @@ def open_queue(folder: Path, wait_s: float = 0.0) -> DurableQueue:
 def put(queue: DurableQueue, *contents: bytes, where: Shard | None = None, first: int = 0) -> None:
     start = queue.first_sequence + first
     queue.commit([(start + n, record(where or shard(), content)) for n, content in enumerate(contents)], [])
-
-
-def write_v1(folder: Path, contents: dict[tuple[int, int], bytes]) -> None:
-    """A queue as version 1 left it: shard number and sequence of each payload."""
-    folder.mkdir(exist_ok=True)
-    environment = lmdb.open(str(folder), map_size=MAX_BYTES, max_dbs=3)
-    databases = [environment.open_db(name) for name in (b"meta", b"quarantine", b"records")]
-    with environment.begin(write=True) as transaction:
-        transaction.put(b"format", b"1", db=databases[0])
-        for (number, sequence), content in contents.items():
-            transaction.put(key_v1(shard(number=number), sequence), frame_v1(content), db=databases[2])
-    environment.close()
 
 
 def test_shards_are_read_in_order_and_apart(tmp_path: Path) -> None:

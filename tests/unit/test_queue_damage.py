@@ -21,7 +21,7 @@ from gateway.delivery.disk.records import Records
 from gateway.delivery.disk.survey import RECORDS
 from gateway.delivery.queue import DurableQueue, QueueError, QueueWriteError, Stored
 from gateway.types import Shard
-from tests.support.queue import frame_v1, key_v1, payload, payloads, read_all, record, shard
+from tests.support.queue import payload, payloads, read_all, record, shard, write_v1
 
 TIMES = 100
 MAX_BYTES = 64 << 20
@@ -175,18 +175,6 @@ def test_a_tenant_cannot_write_for_another_by_what_it_sends(tmp_path: Path) -> N
     queue = DurableQueue(tmp_path, MAX_BYTES)
     assert set(queue.backlog()) == {shard()}
     queue.close()
-
-
-def write_v1(folder: Path, contents: dict[tuple[int, int], bytes]) -> None:
-    """A queue as version 1 left it: shard number and sequence of each payload."""
-    folder.mkdir(exist_ok=True)
-    environment = lmdb.open(str(folder), map_size=MAX_BYTES, max_dbs=3)
-    databases = [environment.open_db(name) for name in (b"meta", b"quarantine", b"records")]
-    with environment.begin(write=True) as transaction:
-        transaction.put(b"format", b"1", db=databases[0])
-        for (number, sequence), content in contents.items():
-            transaction.put(key_v1(shard(number=number), sequence), frame_v1(content), db=databases[2])
-    environment.close()
 
 
 def test_records_of_version_1_are_kept_as_far_as_the_tree_leads_to_them(tmp_path: Path) -> None:

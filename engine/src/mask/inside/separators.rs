@@ -7,12 +7,17 @@ use std::ops::Range;
 /// Widens `whole` (key and value so far) by a separator. Literals of a statement (`whole` is no more than the value) are
 /// left: their place must stay filled.
 pub(super) fn take_along(text: &[u8], found: &mut [Member]) {
-    let mut cut_end = 0;
-    for member in found {
+    let (mut cut_end, mut rest) = (0, found);
+    while let Some((member, behind)) = rest.split_first_mut() {
         if member.whole != member.value {
+            let end = member.whole.end;
             member.whole = with_separator(text, member.whole.clone(), cut_end);
+            // The value that is not closed may begin with the blanks behind this one.
+            let next = behind.first().map_or(text.len(), |next| next.whole.start);
+            member.whole.end = member.whole.end.min(next.max(end));
         }
         cut_end = member.whole.end;
+        rest = behind;
     }
 }
 

@@ -156,6 +156,11 @@ proptest! {
 }
 
 #[test]
+fn the_separator_behind_a_pair_may_be_the_next_values() {
+    check_ranges(b"password='password LIKE ' IN (");
+}
+
+#[test]
 fn a_megabyte_of_anything_takes_linear_time() {
     const SIZE: usize = 1 << 20;
     // What is not linear takes minutes. The profile of tests optimises little.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, Notify};
 
 use crate::admit::inflight::Reservation;
@@ -17,10 +18,8 @@ use crate::events::EventFd;
 use crate::ledger::{OutletCell, Received, RejectReason};
 use crate::lock::lock;
 use crate::otlp::Signal;
+use crate::payload::{Chunks, Payload};
 use crate::policy::{Ack, BatchLimits};
-
-/// Small pieces are joined up to this size: what is sent one by one must be worth a system call.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// With `ack: durable`, how long a busy gateway gathers requests before the next commit: as long as the last one took, for a
 /// slow disk is worth more requests a commit, and no longer than answers may wait beyond the disk.
@@ -72,7 +71,7 @@ impl Pending {
 
 /// One request's share of a batch.
 pub struct Piece {
-    pub payload: Vec<u8>,
+    pub payload: Payload,
     /// What the backend counts.
     pub items: u64,
     /// Holds the payload's bytes in flight until the batch is kept.
@@ -83,8 +82,7 @@ pub struct Piece {
 
 #[derive(Default)]
 struct Open {
-    /// The pieces' payloads in order, small ones joined.
-    chunks: Vec<Vec<u8>>,
+    chunks: Chunks,
     pending: Vec<Arc<Pending>>,
     reservations: Vec<Reservation>,
     bytes: usize,
@@ -134,7 +132,7 @@ pub struct Closed {
     pub generation: u64,
     pub items: u64,
     /// Their concatenation is the batch.
-    pub chunks: Vec<Vec<u8>>,
+    pub parts: Vec<Bytes>,
     pub bytes: usize,
     /// Unix seconds.
     pub opened_at: f64,
@@ -217,10 +215,7 @@ impl Batches {
         open.items += piece.items;
         open.reservations.push(piece.reservation);
         open.pending.extend(piece.pending);
-        match open.chunks.last_mut() {
-            Some(last) if last.len() + piece.payload.len() <= CHUNK_BYTES => last.extend_from_slice(&piece.payload),
-            _ => open.chunks.push(piece.payload),
-        }
+        open.chunks.push(piece.payload);
         if open.bytes >= limits.max_bytes || open.items >= limits.max_items {
             self.close(outlet, &mut open);
         }
@@ -244,7 +239,7 @@ impl Batches {
             outlet: Arc::clone(outlet),
             generation: open.generation,
             items: open.items,
-            chunks: open.chunks,
+            parts: open.chunks.into_parts(),
             bytes: open.bytes,
             opened_at,
         };

@@ -7,6 +7,7 @@ use crate::encode::split::{deal, Format};
 use crate::ledger::OutletCell;
 use crate::otlp::wire::WireError;
 use crate::otlp::Signal;
+use crate::payload::Payload;
 
 /// The shards share one cell: the ledger is of lanes.
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub struct Lane {
 /// What one shard gets of a request.
 pub(crate) struct Portion<'l> {
     pub(crate) outlet: &'l Arc<Outlet>,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: Payload,
     pub(crate) items: u64,
 }
 
@@ -58,23 +59,28 @@ impl Lane {
     pub(crate) fn deal<'l>(
         &'l self,
         format: Option<Format>,
-        payload: Vec<u8>,
+        payload: Payload,
         items: u64,
         portions: &mut Vec<Portion<'l>>,
     ) -> Result<(), WireError> {
         match format {
             _ if payload.is_empty() => {}
             Some(format) if !self.further.is_empty() => {
-                let dealt = deal(format, 1 + self.further.len(), payload)?;
+                let dealt = deal(format, 1 + self.further.len(), payload.into_joined())?;
                 portions.extend(dealt.into_iter().map(|share| Portion {
                     outlet: self.outlet(share.shard),
-                    payload: share.payload,
+                    payload: Payload::Encoded(share.payload),
                     items: share.items,
                 }));
             }
             _ => portions.push(Portion { outlet: &self.first, payload, items }),
         }
         Ok(())
+    }
+
+    /// Whether there is nothing to deal.
+    pub(crate) fn has_one_shard(&self) -> bool {
+        self.further.is_empty()
     }
 
     fn outlet(&self, shard: usize) -> &Arc<Outlet> {

@@ -22,6 +22,7 @@ pub mod lock;
 pub mod mask;
 mod matcher;
 pub mod otlp;
+pub mod payload;
 pub mod pipeline;
 pub mod policy;
 pub mod relabel;

@@ -1,7 +1,9 @@
 //! The path of a request, from its OTLP bytes to the open batches of its destinations. Read this first.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use crate::admit::inflight::Reservation;
 use crate::admit::series::{Held, Now, SeriesBudget, Streams};
@@ -9,13 +11,14 @@ use crate::admit::volume::Periods;
 use crate::admit::{labels, Cost, Grant, Surroundings};
 use crate::batch::Batches;
 use crate::encode::Encoded;
-use crate::generation::{Encoder, Generation, SignalRules, Tenant};
+use crate::generation::{Encoder, Generation, Route, SignalRules, Tenant};
 use crate::ledger::{Received, RejectReason};
 use crate::listen::answer::{Accepted, Refusal};
 use crate::mask::{check_and_mask, LocationSampler, Masked, Masker, PseudonymKeys};
 use crate::otlp::edit::EditList;
 use crate::otlp::items::{keep_first, leave_out, prefix_within};
 use crate::otlp::{self, json, Malformed, Signal};
+use crate::payload::Payload;
 use crate::policy::{Claims, SeriesQuota};
 use crate::resource;
 use crate::routes::Chosen;
@@ -71,14 +74,14 @@ pub fn process(
     tenant: &Tenant,
     signal: Signal,
     rules: &SignalRules,
-    request: &[u8],
+    mut request: Bytes,
     reservation: Reservation,
 ) -> Result<Processed, Refusal> {
     let intake = &tenant.state.intake[signal.index()];
     intake.request(request.len() as u64);
-    let items = otlp::count_items(signal, request).map_err(|error| malformed(tenant, signal, error.into()))?;
+    let items = otlp::count_items(signal, &request).map_err(|error| malformed(tenant, signal, error.into()))?;
     let mut received = intake.receive(items);
-    let grant = match admit(path, tenant, signal, items, request) {
+    let grant = match admit(path, tenant, signal, items, &request) {
         Ok(grant) => grant,
         Err((reason, refusal)) => {
             received.reject(reason);
@@ -90,7 +93,7 @@ pub fn process(
     let mut edits = EditList::default();
 
     if let Grant::Trimmed { items: kept, limit } = grant {
-        match keep_first(signal, request, kept, &mut edits) {
+        match keep_first(signal, &request, kept, &mut edits) {
             Ok(over) => {
                 let reason = limit.reject_reason();
                 received.reject_part(reason, over);
@@ -100,10 +103,10 @@ pub fn process(
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
-    let trimmed = edits.apply(request);
+    request = edits.apply_to_shared(request);
 
     edits.clear();
-    let found = match mask(path, tenant, signal, rules.masker.as_ref(), &trimmed, &mut edits) {
+    let found = match mask(path, tenant, signal, rules.masker.as_ref(), &request, &mut edits) {
         Ok(found) => found,
         Err(Unmasked::Malformed(error)) => return Err(reject_malformed(received, error)),
         Err(Unmasked::NoKey(refusal)) => {
@@ -111,33 +114,33 @@ pub fn process(
             return Err(refusal);
         }
     };
-    let mut masked = edits.apply(&trimmed);
+    request = edits.apply_to_shared(request);
 
     if !found.dropped.is_empty() {
         edits.clear();
-        match leave_out(signal, &masked, &found.dropped, &mut edits) {
+        match leave_out(signal, &request, &found.dropped, &mut edits) {
             Ok(dropped) => received.filtered(dropped),
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
-        masked = Cow::Owned(edits.apply(&masked).into_owned());
+        request = edits.apply_to_shared(request);
     }
 
     if rules.quota.labels.may_refuse(&found.extent) {
         edits.clear();
-        match labels::refuse_items(signal, &masked, &rules.quota.labels, &mut edits) {
+        match labels::refuse_items(signal, &request, &rules.quota.labels, &mut edits) {
             Ok(0) => {}
             Ok(over) => {
                 received.reject_part(RejectReason::LabelLimit, over);
                 let reason = RejectReason::LabelLimit.name();
                 accepted.reject(over, &format!("{reason}: {over} of {items} items have {}", rules.quota.labels));
-                masked = Cow::Owned(edits.apply(&masked).into_owned());
+                request = edits.apply_to_shared(request);
             }
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
     }
 
     edits.clear();
-    let rewritten = resource::rewrite(signal, &masked, &tenant.state.id, &rules.resource_rules, &mut edits);
+    let rewritten = resource::rewrite(signal, &request, &tenant.state.id, &rules.resource_rules, &mut edits);
     let rewritten = match rewritten {
         Ok(rewritten) => rewritten,
         Err(error) => return Err(reject_malformed(received, error)),
@@ -148,16 +151,22 @@ pub fn process(
         return Err(Refusal::forbidden("a resource attribute claims another tenant"));
     }
     received.filtered(rewritten.filtered);
-    let relabelled = edits.apply(&masked);
-
-    edits.clear();
     let threshold = match grant {
         Grant::Downsampled { threshold, .. } => threshold,
         Grant::Whole | Grant::Trimmed { .. } => Threshold::KEEP_ALL,
     };
+    // What no later stage changes, nor any destination wants otherwise, goes on without a copy.
+    let mut stamps = EditList::default();
+    if threshold == Threshold::KEEP_ALL && rewritten.filtered == 0 && forwards(tenant, signal, rules) {
+        stamps = std::mem::take(&mut edits);
+    } else {
+        request = edits.apply_to_shared(request);
+    }
+
+    edits.clear();
     let left_out = match signal {
-        Signal::Traces => sample(&relabelled, &rules.sampler.unwrap_or_default().raised_to(threshold), &mut edits),
-        Signal::Logs => sample_logs(&relabelled, threshold, &mut edits),
+        Signal::Traces => sample(&request, &rules.sampler.unwrap_or_default().raised_to(threshold), &mut edits),
+        Signal::Logs => sample_logs(&request, threshold, &mut edits),
         Signal::Metrics => Ok(0),
     };
     match left_out {
@@ -167,18 +176,18 @@ pub fn process(
     if let Grant::Downsampled { expected, .. } = grant {
         tenant.state.budgets[signal.index()].settle(expected, received.items());
     }
-    let mut sampled = edits.apply(&relabelled);
+    request = edits.apply_to_shared(request);
 
     if rules.conditions.may_leave_out() {
         edits.clear();
-        match rules.conditions.leave_out(signal, &sampled, &mut edits) {
+        match rules.conditions.leave_out(signal, &request, &mut edits) {
             Ok(0) => {}
             Ok(lost) => {
                 received.reject_part(RejectReason::NoRoute, lost);
                 let reason = RejectReason::NoRoute.name();
                 accepted
                     .reject(lost, &format!("{reason}: {lost} of {items} items are of resources that no route takes"));
-                sampled = Cow::Owned(edits.apply(&sampled).into_owned());
+                request = edits.apply_to_shared(request);
             }
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
@@ -188,7 +197,7 @@ pub fn process(
     let budget = rules.series_quota.as_ref().zip(tenant.state.active.series());
     let mut counted = Counted::default();
     if let Some((quota, budget)) = &budget {
-        match count_series(path, tenant, rules, quota, budget, &sampled) {
+        match count_series(path, tenant, rules, quota, budget, &request) {
             Ok(series) => counted = series,
             Err(error) => return Err(reject_malformed(received, error.into())),
         }
@@ -200,18 +209,18 @@ pub fn process(
     }
     let still_to_encode = tenant.routes(signal).len() - usize::from(counted.written.is_some());
     if still_to_encode > 0 && !counted.held.nothing() {
-        if let Err(error) = counted.held.take_out(&sampled, &mut edits) {
+        if let Err(error) = counted.held.take_out(&request, &mut edits) {
             return Err(reject_malformed(received, error.into()));
         }
     }
-    let within_budget = if edits.is_empty() { sampled } else { Cow::Owned(edits.apply(&sampled).into_owned()) };
+    request = edits.apply_to_shared(request);
 
     // Counted here, where nothing can refuse the request any more: a refused one will be sent, and masked, again.
     if let Some(masker) = &rules.masker {
         intake.masked(masker, &found.counts);
     }
     let budget = budget.as_ref().map(|(_, budget)| budget.as_ref());
-    let verdict = hand_over(path, tenant, signal, rules, within_budget, budget, counted, received, reservation)?;
+    let verdict = hand_over(path, tenant, signal, rules, (request, stamps), budget, counted, received, reservation)?;
     Ok(Processed { verdict, accepted })
 }
 
@@ -306,14 +315,23 @@ fn admit(
     })
 }
 
+/// Whether every destination gets all items of the signal just as they are when their resources are rewritten.
+fn forwards(tenant: &Tenant, signal: Signal, rules: &SignalRules) -> bool {
+    let as_is = |route: &Route| matches!(*route.encoder, Encoder::Otlp) && route.lane.has_one_shard();
+    let takes_out = rules.sampler.is_some_and(|sampler| !sampler.keeps_all()) || rules.series_quota.is_some();
+    !takes_out && rules.conditions.take_all() && tenant.routes(signal).iter().all(as_is)
+}
+
 /// Encodes for every destination that has no payload yet, then puts the pieces into their batches.
+///
+/// `request` may have edits that are still to be made, if it [`forwards`].
 #[allow(clippy::too_many_arguments)]
 fn hand_over(
     path: &Path<'_>,
     tenant: &Tenant,
     signal: Signal,
     rules: &SignalRules,
-    mut request: Cow<'_, [u8]>,
+    (request, edits): (Bytes, EditList),
     budget: Option<&SeriesBudget>,
     mut counted: Counted,
     mut received: Received,
@@ -329,30 +347,29 @@ fn hand_over(
         Ok(chosen) => chosen,
         Err(error) => return Err(reject_malformed(received, error.into())),
     };
+    let edits = Arc::new(edits);
     let mut filtered_by_encoders = 0;
     for (index, route) in routes.iter().enumerate() {
         if let Some((_, payload, encoded)) = counted.written.take_if(|(written, ..)| *written == index) {
             filtered_by_encoders += encoded.filtered;
-            pieces.push(Share { route, payload, encoded });
+            pieces.push(Share { route, payload: Payload::Encoded(payload), encoded });
             continue;
         }
         let (part, others) = chosen.as_ref().and_then(|chosen| chosen.part(index, &request)).unzip();
-        let input = match part {
-            Some(part) => Cow::Owned(part),
-            None if index + 1 == routes.len() => std::mem::take(&mut request),
-            None => Cow::Borrowed(request.as_ref()),
-        };
-        let mut payload = Vec::new();
+        let input = part.map_or_else(|| request.clone(), Bytes::from);
         let encoded = match route.encoder.as_ref() {
-            // Nobody else wants these bytes, or not as they are: the last destination gets them without a copy.
             Encoder::Otlp => otlp::count_items(signal, &input).map(|items| {
-                payload = input.into_owned();
-                Encoded { items, ..Encoded::default() }
+                let payload = Payload::Forwarded { request: input, edits: Arc::clone(&edits) };
+                (payload, Encoded { items, ..Encoded::default() })
             }),
-            encoder => encode(encoder, signal, rules, &tenant.state.id, streams, &input, &mut payload),
+            encoder => {
+                let mut payload = Vec::new();
+                encode(encoder, signal, rules, &tenant.state.id, streams, &input, &mut payload)
+                    .map(|encoded| (Payload::Encoded(payload), encoded))
+            }
         };
         match encoded {
-            Ok(mut encoded) => {
+            Ok((payload, mut encoded)) => {
                 filtered_by_encoders += encoded.filtered;
                 // This destination gets nothing of what its route does not take.
                 encoded.filtered += others.unwrap_or(0);
@@ -375,7 +392,7 @@ fn hand_over(
                 let chosen = rules.conditions.choose(signal, samples)?.map(Chosen::leaving_out_nothing);
                 let part = chosen.and_then(|chosen| chosen.part(index, samples)).map(|(part, _)| part);
                 let input = part.as_deref().unwrap_or(samples);
-                let (encoder, payload) = (piece.route.encoder.as_ref(), &mut piece.payload);
+                let (encoder, payload) = (piece.route.encoder.as_ref(), piece.payload.joined());
                 let more = encode(encoder, signal, rules, &tenant.state.id, streams, input, payload)?;
                 piece.encoded.items += more.items;
                 more.dropped.into_iter().for_each(|(reason, items)| piece.encoded.drop_items(reason, items));

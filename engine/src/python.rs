@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::ffi;
@@ -40,7 +41,7 @@ struct Batch {
 
 /// Bytes that Rust owns and Python reads in place.
 #[pyclass(frozen, module = "gateway._engine")]
-struct Chunk(Vec<u8>);
+struct Chunk(Bytes);
 
 #[pymethods]
 impl Chunk {
@@ -55,7 +56,7 @@ impl Chunk {
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
         let bytes = &slf.get().0;
         let length = isize::try_from(bytes.len())?;
-        // SAFETY: the class is frozen, so the vector neither moves nor changes while the view, which holds a reference to
+        // SAFETY: the class is frozen, so the bytes neither move nor change while the view, which holds a reference to
         // `slf`, lives; the view is marked read-only.
         let status =
             unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.as_ptr().cast_mut().cast(), length, 1, flags) };
@@ -137,7 +138,7 @@ impl Engine {
             .drain()
             .into_iter()
             .map(|closed| {
-                let parts = closed.chunks.into_iter().map(|chunk| Py::new(py, Chunk(chunk)));
+                let parts = closed.parts.into_iter().map(|chunk| Py::new(py, Chunk(chunk)));
                 Ok(Batch {
                     id: closed.id,
                     tenant: closed.outlet.tenant.to_string(),
@@ -320,14 +321,14 @@ fn compress(py: Python<'_>, codec: &str, parts: Vec<PyBuffer<u8>>) -> PyResult<C
         .ok_or_else(|| PyValueError::new_err("codec must be 'identity', 'snappy', 'gzip' or 'zstd'"))?;
     let unfit = || PyValueError::new_err("compress takes bytes and other buffers that cannot change");
     let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
-    py.detach(|| compress_parts(codec, &slices)).map(Chunk).map_err(PyValueError::new_err)
+    py.detach(|| compress_parts(codec, &slices)).map(|bytes| Chunk(bytes.into())).map_err(PyValueError::new_err)
 }
 
 #[pyfunction]
 fn merge_streams(py: Python<'_>, parts: Vec<PyBuffer<u8>>) -> PyResult<Option<Chunk>> {
     let unfit = || PyValueError::new_err("merge_streams takes bytes and other buffers that cannot change");
     let slices = parts.iter().map(|part| constant(part).ok_or_else(unfit)).collect::<PyResult<Vec<_>>>()?;
-    Ok(py.detach(|| merge(&slices)).map(Chunk))
+    Ok(py.detach(|| merge(&slices)).map(|bytes| Chunk(bytes.into())))
 }
 
 /// The bytes of a buffer that cannot change, in place.

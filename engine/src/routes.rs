@@ -79,6 +79,11 @@ impl Conditions {
         self.unconditional & 1 << route != 0
     }
 
+    /// Whether every route takes everything.
+    pub fn take_all(&self) -> bool {
+        self.routes.iter().all(Option::is_none)
+    }
+
     /// Whether there can be items that no route takes.
     pub fn may_leave_out(&self) -> bool {
         self.unconditional == 0
@@ -103,7 +108,7 @@ impl Conditions {
 
     /// Who takes what of a request; `None`: every route takes all of it, whatever it is.
     pub fn choose(&self, signal: Signal, request: &[u8]) -> Result<Option<Chosen>, WireError> {
-        if self.routes.iter().all(Option::is_none) {
+        if self.take_all() {
             return Ok(None);
         }
         let mut entries = Vec::new();

@@ -9,12 +9,13 @@ use crate::generation::{Generation, Route};
 use crate::ledger::Received;
 use crate::otlp::wire::WireError;
 use crate::otlp::Signal;
+use crate::payload::Payload;
 use crate::policy::Ack;
 
 /// What one destination gets of a request.
 pub(crate) struct Share<'r> {
     pub(crate) route: &'r Route,
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: Payload,
     pub(crate) encoded: Encoded,
 }
 

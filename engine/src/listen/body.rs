@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use super::answer::Refusal;
 use crate::admit::inflight::{self, Reservation};
 use crate::ledger::RejectReason;
+use crate::payload::SHARED_MIN_BYTES;
 
 /// What a client is told to wait when the memory for requests in flight, the gateway's or its tenant's, is taken. How long
 /// it stays so nobody knows; a request is in flight for milliseconds.
@@ -130,12 +131,25 @@ pub async fn receive(
                 rest.extend_from_slice(&data);
             }
         }
-        Ok(if rest.is_empty() { first } else { Bytes::from(rest) })
+        Ok(match rest.is_empty() {
+            // A part of the connection's buffer, which is larger: nobody is to keep that.
+            true if length >= SHARED_MIN_BYTES => Bytes::copy_from_slice(&first),
+            true => first,
+            false => fitted(rest),
+        })
     };
     match tokio::time::timeout(patience, collect).await {
         Ok(result) => result.map(|bytes| (bytes, reservation)),
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+/// Bytes that may be kept for long: what they hold in memory is about what they are counted as.
+pub fn fitted(bytes: Vec<u8>) -> Bytes {
+    if bytes.capacity() - bytes.len() > bytes.len() / 4 {
+        return Bytes::copy_from_slice(&bytes);
+    }
+    Bytes::from(bytes)
 }
 
 /// Whether a body ended because its client did not go on with it.
@@ -223,7 +237,7 @@ fn read_bounded(
                     if end > max_bytes {
                         return Err(BodyError::TooLarge);
                     }
-                    return Ok(Bytes::from(out));
+                    return Ok(fitted(out));
                 }
                 Ok(read) => end += read,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

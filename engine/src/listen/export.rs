@@ -10,7 +10,7 @@ use http::HeaderMap;
 use hyper::body::Incoming;
 
 use super::answer::{Accepted, Refusal};
-use super::body::{decompress, receive, BodyError, Compression};
+use super::body::{decompress, fitted, receive, BodyError, Compression};
 use super::{Protocol, Shared};
 use crate::admit::inflight::Reservation;
 use crate::generation::{Generation, SignalRules, Tenant};
@@ -98,7 +98,7 @@ pub(super) async fn export(
     // A panic is our bug: it costs this request an INTERNAL, not the connection's other requests theirs. The ledger's
     // guard has counted the items as unaccounted while unwinding.
     let processed =
-        catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, &request, reservation)));
+        catch_unwind(AssertUnwindSafe(|| pipeline::process(&path, tenant, signal, rules, request, reservation)));
     let processed = processed.unwrap_or_else(|_| Err(Refusal::internal("the gateway failed on this request")))?;
     if let Verdict::WaitForCommit(kept) = processed.verdict {
         if !kept.await.unwrap_or(false) {
@@ -208,5 +208,5 @@ fn transcode(signal: Signal, message: &[u8]) -> Result<(Bytes, Option<Cow<'stati
         };
         Cow::Owned(format!("nothing was taken: the JSON object has no field {field}"))
     });
-    Ok((Bytes::from(request), warning))
+    Ok((fitted(request), warning))
 }

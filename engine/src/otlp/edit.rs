@@ -7,7 +7,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::wire::{put_varint, varint_len, Field};
+
+const MAX_VARINT_BYTES: usize = 10;
 
 #[derive(Debug, Clone)]
 enum Edit {
@@ -28,6 +32,14 @@ struct Frame {
     /// How many edits, and bytes in the arena, there were on entering.
     edits_before: usize,
     arena_before: usize,
+}
+
+/// A run of edited bytes; it may be empty.
+#[derive(Debug)]
+pub enum Run<'e> {
+    /// These bytes of the source.
+    Kept(Range<usize>),
+    Written(&'e [u8]),
 }
 
 /// The edits of one buffer, in order of offset. Reusable: `clear` keeps the memory.
@@ -140,30 +152,51 @@ impl EditList {
         if self.edits.is_empty() {
             return Cow::Borrowed(source);
         }
-        let mut out = Vec::with_capacity(source.len().saturating_add_signed(self.delta as isize));
+        let mut out = Vec::with_capacity(self.edited_len(source.len()));
         self.apply_into(source, &mut out);
         Cow::Owned(out)
     }
 
+    /// As [`EditList::apply`], of a source that is shared.
+    pub fn apply_to_shared(&self, source: Bytes) -> Bytes {
+        match self.apply(&source) {
+            Cow::Borrowed(_) => source,
+            Cow::Owned(edited) => Bytes::from(edited),
+        }
+    }
+
+    /// How long a source of `source_len` bytes is when it is edited.
+    pub fn edited_len(&self, source_len: usize) -> usize {
+        source_len.saturating_add_signed(self.delta as isize)
+    }
+
     /// Appends the edited bytes to `out`.
     pub fn apply_into(&self, source: &[u8], out: &mut Vec<u8>) {
-        debug_assert!(self.frames.is_empty(), "apply inside a message");
-        let mut copied = 0;
+        self.for_each_run(source.len(), |run| match run {
+            Run::Kept(range) => out.extend_from_slice(&source[range]),
+            Run::Written(bytes) => out.extend_from_slice(bytes),
+        });
+    }
+
+    /// The edited bytes of a source of `source_len` bytes, run by run. All frames must have been left.
+    pub fn for_each_run(&self, source_len: usize, mut take: impl FnMut(Run<'_>)) {
+        debug_assert!(self.frames.is_empty(), "runs inside a message");
+        let mut taken = 0;
+        let mut prefix = Vec::with_capacity(MAX_VARINT_BYTES);
         for edit in &self.edits {
-            match edit {
-                Edit::Splice { range, with } => {
-                    out.extend_from_slice(&source[copied..range.start]);
-                    out.extend_from_slice(&self.arena[with.clone()]);
-                    copied = range.end;
-                }
+            let (range, written) = match edit {
+                Edit::Splice { range, with } => (range, &self.arena[with.clone()]),
                 Edit::Length { range, length } => {
-                    out.extend_from_slice(&source[copied..range.start]);
-                    put_varint(out, *length);
-                    copied = range.end;
+                    prefix.clear();
+                    put_varint(&mut prefix, *length);
+                    (range, prefix.as_slice())
                 }
-            }
+            };
+            take(Run::Kept(taken..range.start));
+            take(Run::Written(written));
+            taken = range.end;
         }
-        out.extend_from_slice(&source[copied..]);
+        take(Run::Kept(taken..source_len));
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::{oneshot, Notify};
 
 use crate::admit::inflight::Reservation;
+use crate::answers::Answer;
 use crate::events::EventFd;
 use crate::ledger::{OutletCell, Received, RejectReason};
 use crate::lock::lock;
@@ -35,13 +36,13 @@ struct PendingState {
     owed: usize,
     failed: bool,
     received: Option<Received>,
-    answer: Option<oneshot::Sender<bool>>,
+    answer: Option<Answer>,
 }
 
 impl Pending {
     /// `owed` batches will each say kept or failed. The receiver learns whether all were kept.
     pub fn new(received: Received, owed: usize) -> (Arc<Pending>, oneshot::Receiver<bool>) {
-        let (answer, outcome) = oneshot::channel();
+        let (answer, outcome) = Answer::new();
         let state = PendingState { owed, failed: false, received: Some(received), answer: Some(answer) };
         (Arc::new(Pending { state: Mutex::new(state) }), outcome)
     }
@@ -64,7 +65,7 @@ impl Pending {
         }
         if let Some(answer) = state.answer.take() {
             // The client may have gone; its items are accounted for all the same.
-            let _gone = answer.send(all_kept);
+            answer.send(all_kept);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::admit::inflight::Inflight;
 use crate::admit::series::{self, ActiveSnapshot};
 use crate::admit::usage::{self, Downsampling, QuotaUse};
 use crate::admit::volume::{Period, Periods};
+use crate::answers;
 use crate::batch::{Batches, Closed};
 use crate::explain::explain;
 use crate::generation::{Generation, TenantStates};
@@ -72,6 +73,7 @@ impl Engine {
         let mut joins = Vec::with_capacity(threads);
         for index in 0..threads.max(1) {
             let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.spawn(answers::tell_requests_here());
             runtimes.push(runtime.handle().clone());
             let mut stopped = stop.subscribe();
             let thread = std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {

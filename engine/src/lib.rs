@@ -7,6 +7,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub mod admit;
+mod answers;
 pub mod batch;
 pub mod compress;
 pub mod encode;

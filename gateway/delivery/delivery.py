@@ -27,6 +27,8 @@ from gateway.types import Lane, LaneCounters, PaceStats, QueueDiskStats, QueueSt
 
 log = structlog.get_logger(__name__)
 
+# A timer that is due so much later is as good as a new one.
+_TIMER_SLACK_S = 0.005
 # A shard whose courier failed by a bug is tried again after this.
 _RESTART_S = 5.0
 
@@ -169,6 +171,7 @@ class Delivery:
 
     def counters(self) -> dict[Lane, LaneCounters]:
         """Of every lane since the start."""
+        self._keeper.catch_up()
         oldest: dict[Lane, float] = {}
         for shard, line in self._lines.items():
             if line.oldest_at is not None:
@@ -284,12 +287,15 @@ class Delivery:
         line = self._lines[shard]
         if line.empty:
             return
-        timer = self._timers.pop(shard, None)
+        pause_s, loop = self._pause_s(line, outlet), asyncio.get_running_loop()
+        timer = self._timers.get(shard)
+        if timer is not None and pause_s > 0 and timer.when() <= loop.time() + pause_s + _TIMER_SLACK_S:
+            return
         if timer is not None:
             timer.cancel()
-        pause_s = self._pause_s(line, outlet)
+            del self._timers[shard]
         if pause_s > 0:
-            self._timers[shard] = asyncio.get_running_loop().call_later(pause_s, self._dispatch, shard)
+            self._timers[shard] = loop.call_later(pause_s, self._dispatch_again, shard)
             return
         courier = Courier(
             self._queue,
@@ -302,6 +308,10 @@ class Delivery:
         task = asyncio.create_task(courier.run(), name=f"courier {shard}")
         task.add_done_callback(partial(self._carried, shard))
         self._couriers[shard] = (courier, outlet, task)
+
+    def _dispatch_again(self, shard: Shard) -> None:
+        del self._timers[shard]
+        self._dispatch(shard)
 
     def _pause_s(self, line: Line, outlet: Outlet) -> float:
         """How long a line that is not empty waits: for its tenant's circuit, or for more to send at once."""
@@ -322,4 +332,4 @@ class Delivery:
         # A bug must not strand the shard: it is seen in the log, and the shard is tried again after a while.
         lane = shard.lane
         log.error("a courier failed", tenant_id=lane.tenant, destination=lane.destination, exc_info=error)
-        self._timers[shard] = asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch, shard)
+        self._timers[shard] = asyncio.get_running_loop().call_later(_RESTART_S, self._dispatch_again, shard)

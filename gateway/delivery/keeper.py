@@ -6,6 +6,7 @@ One commit runs at a time, and each takes everything that came during the last (
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -32,6 +33,8 @@ _FULL, _ROOM = 0.1, 0.2
 _FREE_SHARE = 4
 # How long the daemon rests after a failed commit.
 _COMMIT_RETRY_S = 1.0
+# When the event loop looks at a commit that nobody waits for: what was written gathers longer before it is sent.
+_LOOK_S = 0.02
 # How often the file is looked at for room that it does not need.
 _RECLAIM_INTERVAL_S = 60.0
 # Of one shard, what stays in memory although it is on disk: enough for what a backend takes at once.
@@ -54,8 +57,28 @@ Arrival = tuple[int, Record]
 """The engine's id of a batch, and the batch."""
 
 
+@dataclass(slots=True)
+class _Commit:
+    """What goes to disk together: made on the event loop, written by the thread of commits."""
+
+    batches: list[tuple[int, Stored]] = field(default_factory=list)
+    """The engine waits to hear of these."""
+    unsaved: list[tuple[Line, list[Stored]]] = field(default_factory=list)
+    """What was in memory only."""
+    deletes: list[tuple[Shard, int]] = field(default_factory=list)
+    error: Exception | None = None
+    seconds: float = 0.0
+    ended: bool = False
+    awaited: bool = False
+    """The event loop has something to do as soon as it has ended."""
+
+
 class Keeper:
-    """The writing side of delivery. `line_of` finds or makes a line; `has_work` is told which shards have something."""
+    """The writing side of delivery. `line_of` finds or makes a line; `has_work` is told which shards have something.
+
+    The thread that writes a commit acknowledges it. The event loop learns of it when it has to go on, or else a little
+    later: to wake it for each of hundreds of commits a second would cost more than to write them.
+    """
 
     def __init__(
         self,
@@ -71,10 +94,14 @@ class Keeper:
         self._stock, self._line_of, self._has_work = stock, line_of, has_work
         self._arrivals: list[Arrival] = []
         self._deletes: list[tuple[Shard, int]] = []
+        self._deletes_due = False
         self._unsaved: dict[Shard, Line] = {}
         """Lines with records that are in memory only."""
-        self._work = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._commit: _Commit | None = None
+        """The one that is under way, or has ended unseen."""
+        self._look: asyncio.TimerHandle | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._reclaiming: asyncio.Task[None] | None = None
         self._full: str | None = None
         self._tenants_full: set[str] = set()
         self._commits = self._commit_errors = 0
@@ -83,29 +110,36 @@ class Keeper:
         self._closing = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._commit_forever(), name="queue commits")
+        self._loop = asyncio.get_running_loop()
 
     def reconfigure(self, config: QueueConfig) -> None:
         """New bounds, from now on."""
         self._config = config
-        self._work.set()
+        self._go_on()
 
     async def finish(self) -> int:
         """End the commits, and write what is in memory only; how many items are lost because the disk takes none."""
         self._closing = True
-        if self._task is not None:
+        while self.busy:
+            self._go_on()
             # A thread cannot be cancelled: the commit under way ends, and its batches are acknowledged.
-            self._work.set()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self.in_thread(lambda: None)
+        if self._reclaiming is not None:
+            await asyncio.gather(self._reclaiming, return_exceptions=True)
+        for timer in (self._look, self._resting):
+            if timer is not None:
+                timer.cancel()
         lost = 0
-        try:
-            await self._save_unsaved()
-        except QueueWriteError as error:
-            lost = sum(self._give_up(line, str(error)) for line in self._unsaved.values())
-        try:
-            await self._commit([], self._swap_deletes())
-        except QueueWriteError as error:
-            log.warning(f"{_UNWRITABLE}; what was delivered last is delivered again", error=str(error))
+        last = _Commit(unsaved=self._all_unsaved())
+        await self.in_thread(partial(self._write, last))
+        if last.error is not None:
+            lost = sum(self._give_up(line, str(last.error)) for line in self._unsaved.values())
+        else:
+            self._count_saved(last)
+        last = _Commit(deletes=self._swap_deletes())
+        await self.in_thread(partial(self._write, last))
+        if last.error is not None:
+            log.warning(f"{_UNWRITABLE}; what was delivered last is delivered again", error=str(last.error))
         return lost
 
     def _give_up(self, line: Line, error: str) -> int:
@@ -123,10 +157,11 @@ class Keeper:
 
     @property
     def busy(self) -> bool:
-        """Batches wait for a commit."""
-        return bool(self._arrivals)
+        """Batches wait for a commit, or one is under way."""
+        return bool(self._arrivals) or self._commit is not None
 
     def stats(self) -> QueueStats:
+        self.catch_up()
         return QueueStats(
             size=self._stock.size,
             max_bytes=self._config.max_bytes,
@@ -146,7 +181,7 @@ class Keeper:
             self._hold(arrivals)
         else:
             self._arrivals += arrivals
-            self._work.set()
+            self._go_on()
 
     def _hold(self, arrivals: list[Arrival]) -> None:
         """`ack: memory`: these were answered OK; they are kept in memory, and on disk only if there are too many."""
@@ -158,49 +193,98 @@ class Keeper:
             self._has_work(record.shard)
         self._engine.ack([batch_id for batch_id, _ in arrivals])
         if self._stock.unsaved > self._config.memory_max_bytes:
-            self._work.set()
+            self._go_on()
         if self._stock.size > self._config.max_bytes:
             self._close(_QUEUE_FULL)
 
-    async def _commit_forever(self) -> None:
-        while self._arrivals or not self._closing:
-            await self._work.wait()
-            self._work.clear()
-            arrivals, self._arrivals = self._arrivals, []
-            kept, refused = self._within_bounds(arrivals)
-            if refused:
-                self._engine.fail(refused)
-            assigned = [(batch_id, self._line_of(record.shard).assign(record)) for batch_id, record in kept]
-            deletes = self._swap_deletes()
-            try:
-                await self._commit([stored for _, stored in assigned], deletes)
-                if self._stock.unsaved > self._config.memory_max_bytes:
-                    await self._save_unsaved()
-            except QueueWriteError as error:
-                self._commit_errors += 1
-                # What did not go through may be on disk all the same.
-                self._deletes += deletes + [(stored.record.shard, stored.sequence) for _, stored in assigned]
-                log.error(_UNWRITABLE, error=str(error))
-                self._close(_UNWRITABLE)
-                self._engine.fail([batch_id for batch_id, _ in assigned])
-                await asyncio.sleep(_COMMIT_RETRY_S)
-                self._work.set()
-                continue
-            self._stand_in_line(assigned)
-            self._open_if_room(list(self._tenants_full))
-            if not self._arrivals and not self._closing:
-                await self._reclaim_sometimes()
+    def catch_up(self) -> None:
+        """See what has ended: what is asked about the lines then is true."""
+        if self._commit is not None and self._commit.ended:
+            commit, self._commit = self._commit, None
+            self._conclude(commit)
 
-    def _stand_in_line(self, committed: list[tuple[int, Stored]]) -> None:
-        for _, stored in committed:
+    def _go_on(self) -> None:
+        """Begin the next commit, if there is something to write; if one is under way, then when it has ended."""
+        if self._commit is not None:
+            # First this: either its end is seen here, or its thread sees that somebody waits.
+            self._commit.awaited = True
+            self.catch_up()
+        if self._commit is None and (self._resting is None or self._closing):
+            self._begin()
+
+    def _begin(self) -> None:
+        arrivals, self._arrivals = self._arrivals, []
+        kept, refused = self._within_bounds(arrivals)
+        if refused:
+            self._engine.fail(refused)
+        commit = _Commit([(batch_id, self._line_of(record.shard).assign(record)) for batch_id, record in kept])
+        if self._stock.unsaved > self._config.memory_max_bytes:
+            commit.unsaved = self._all_unsaved()
+        if commit.batches or commit.unsaved or self._deletes_due:
+            commit.deletes = self._swap_deletes()
+        if not (commit.batches or commit.unsaved or commit.deletes):
+            self._open_if_room(list(self._tenants_full))
+            return
+        self._commit = commit
+        self._queue.thread.post(partial(self._write, commit))
+        if self._look is None:
+            self._look = self._loop.call_later(_LOOK_S, self._look_at_last)
+
+    def _look_at_last(self) -> None:
+        self._look = None
+        self._go_on()
+
+    def _write(self, commit: _Commit) -> None:
+        """In the thread of commits."""
+        started = time.monotonic()
+        puts = [stored for _, stored in commit.batches] + [stored for _, some in commit.unsaved for stored in some]
+        try:
+            if puts or commit.deletes:
+                self._queue.commit([(stored.sequence, stored.record) for stored in puts], commit.deletes)
+        except Exception as error:  # noqa: BLE001 - whatever it is, commits go on, and nobody waits for ever
+            commit.error = error
+        commit.seconds = time.monotonic() - started
+        commit.ended = True
+        if commit.error is None and commit.batches:
+            self._engine.ack([batch_id for batch_id, _ in commit.batches])
+        if commit.awaited or commit.error is not None:
+            self._loop.call_soon_threadsafe(self._go_on)
+
+    def _conclude(self, commit: _Commit) -> None:
+        if commit.error is not None:
+            self._rest_after(commit, commit.error)
+            return
+        self._commits += 1
+        self._commit_seconds += commit.seconds
+        for _, stored in commit.batches:
             line, size = self._line_of(stored.record.shard), stored.record.size
             room = self._stock.resident + size <= self._config.memory_max_bytes
             # A line that has to be read from disk anyway needs no memory.
             line.take_saved(stored, keep=room and not line.cold and (line.empty or line.size + size <= _RECENT_BYTES))
-        if committed:
-            self._engine.ack([batch_id for batch_id, _ in committed])
-            for shard in {stored.record.shard for _, stored in committed}:
-                self._has_work(shard)
+        self._count_saved(commit)
+        for shard in {stored.record.shard for _, stored in commit.batches}:
+            self._has_work(shard)
+        self._open_if_room(list(self._tenants_full))
+        quiet = not self._arrivals and self._reclaiming is None and not self._closing
+        if quiet and time.monotonic() >= self._reclaim_at:
+            self._reclaim_at = time.monotonic() + _RECLAIM_INTERVAL_S
+            self._reclaiming = asyncio.create_task(self._reclaim(), name="queue reclaim")
+
+    def _rest_after(self, commit: _Commit, error: Exception) -> None:
+        """The commit failed: its batches are refused, and so is everybody until one succeeds."""
+        self._commit_errors += 1
+        # What did not go through may be on disk all the same.
+        self._deletes += commit.deletes + [(stored.record.shard, stored.sequence) for _, stored in commit.batches]
+        log.error(_UNWRITABLE, error=str(error), exc_info=None if isinstance(error, QueueWriteError) else error)
+        self._close(_UNWRITABLE)
+        if commit.batches:
+            self._engine.fail([batch_id for batch_id, _ in commit.batches])
+        if not self._closing:
+            self._resting = self._loop.call_later(_COMMIT_RETRY_S, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._delete_now()
 
     # Bounds.
 
@@ -263,42 +347,31 @@ class Keeper:
     # To disk.
 
     async def in_thread(self, function: Callable[[], _T]) -> _T:
-        """Call a function that writes to the queue between two commits. Raises what it raises, and QueueWriteError."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._queue.executor, function)
-        except RuntimeError as error:
-            # No thread can be started. Unless it counts as a failed commit, it ends all commits, in silence.
-            raise QueueWriteError(str(error)) from error
+        """Call a function that writes to the queue between two commits. Raises what it raises."""
+        return await self._loop.run_in_executor(self._queue.thread, function)
 
-    async def _commit(self, puts: list[Stored], deletes: list[tuple[Shard, int]]) -> None:
-        if not puts and not deletes:
+    def _all_unsaved(self) -> list[tuple[Line, list[Stored]]]:
+        """What is in memory only."""
+        return [(line, unsaved) for line in self._unsaved.values() if (unsaved := line.unsaved)]
+
+    def _count_saved(self, commit: _Commit) -> None:
+        """What was in memory only is on disk, and leaves memory."""
+        if not commit.unsaved:
             return
-        started = time.monotonic()
-        pairs = [(stored.sequence, stored.record) for stored in puts]
-        await self.in_thread(partial(self._queue.commit, pairs, deletes))
-        self._commits += 1
-        self._commit_seconds += time.monotonic() - started
-
-    async def _save_unsaved(self) -> None:
-        """Write what is in memory only, and let go of it there."""
-        written = [(line, line.unsaved) for line in self._unsaved.values()]
-        written = [(line, records) for line, records in written if records]
-        await self._commit([stored for _, records in written for stored in records], [])
-        for line, records in written:
+        for line, records in commit.unsaved:
             self.forget(line.shard, line.saved(records))
             line.cool()
         self._unsaved = {shard: line for shard, line in self._unsaved.items() if line.unsaved}
 
-    async def _reclaim_sometimes(self) -> None:
+    async def _reclaim(self) -> None:
         """In a quiet moment, room that the file does not need goes back to the disk."""
-        if time.monotonic() < self._reclaim_at:
-            return
-        self._reclaim_at = time.monotonic() + _RECLAIM_INTERVAL_S
         try:
             freed = await self.in_thread(self._queue.reclaim)
         except QueueWriteError as error:
             log.warning("the queue's file stays as large as it is", error=str(error))
             return
+        finally:
+            self._reclaiming = None
         if freed:
             log.info("the queue's file is smaller", freed_bytes=freed)
 
@@ -306,12 +379,17 @@ class Keeper:
         """These were settled: they may leave the disk, soon."""
         if sequences:
             if not self._deletes and not self._closing:
-                asyncio.get_running_loop().call_later(_DELETE_DELAY_S, self._work.set)
+                self._loop.call_later(_DELETE_DELAY_S, self._delete_now)
             self._deletes += [(shard, sequence) for sequence in sequences]
         tenant = shard.lane.tenant
         if self._full is not None or tenant in self._tenants_full:
             self._open_if_room([tenant] if tenant in self._tenants_full else [])
 
+    def _delete_now(self) -> None:
+        self._deletes_due = True
+        self._go_on()
+
     def _swap_deletes(self) -> list[tuple[Shard, int]]:
         deletes, self._deletes = self._deletes, []
+        self._deletes_due = False
         return deletes

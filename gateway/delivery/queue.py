@@ -1,6 +1,6 @@
 """The durable queue: LMDB, one record a batch, oldest first in each shard.
 
-All methods are synchronous; those that commit are meant for the thread of `executor`. LMDB syncs each commit to disk,
+All methods are synchronous; those that commit are meant for its `thread`. LMDB syncs each commit to disk,
 so a record whose `commit` returned survives a crash. What lies in the folder, and how it is mended, is in
 `gateway.delivery.disk`.
 """
@@ -8,7 +8,6 @@ so a record whose `commit` returned survives a crash. What lies in the folder, a
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -36,6 +35,7 @@ from gateway.delivery.disk.resident import Mapping
 from gateway.delivery.disk.sealing import DataKeys, delete_key_file
 from gateway.delivery.disk.survey import EPOCH_BITS, Backlog, NewerQueueError, Survey, survey
 from gateway.delivery.record import CorruptRecordError, Record
+from gateway.delivery.threads import OneThread
 from gateway.types import QueueDiskStats, Shard
 
 __all__ = [
@@ -100,16 +100,17 @@ class DurableQueue:
             raise QueueInUseError(str(error)) from None
         except OSError as error:
             raise QueueError(f"cannot write to the queue folder {folder}: {error.strerror}") from error
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="queue commits")
-        """For what commits: nobody else's work goes before it."""
+        try:
+            self.thread = OneThread("queue commits")
+            """For what commits: nobody else's work goes before it."""
+        except RuntimeError as error:
+            self._lock.close()
+            raise QueueError(str(error)) from error
         try:
             self._keys = self._data_keys(config)
             self._open()
-            # Its thread is there from now on: if it could not be started later, a commit that was refused would wait in
-            # line, and be made after all.
-            self.executor.submit(lambda: None).result()
         except BaseException as error:
-            self.executor.shutdown()
+            self.thread.shutdown()
             self._shut()
             self._lock.close()
             if (message := why_not(folder, error)) is None:
@@ -389,6 +390,6 @@ class DurableQueue:
 
     def close(self) -> None:
         """Commits under way end first."""
-        self.executor.shutdown()
+        self.thread.shutdown()
         self._shut()
         self._lock.close()

@@ -316,7 +316,7 @@ def test_a_second_gateway_may_wait_for_the_first(tmp_path: Path) -> None:
 
 def test_commits_have_a_thread_of_their_own(tmp_path: Path) -> None:
     queue = open_queue(tmp_path)
-    names = {queue.executor.submit(lambda: threading.current_thread().name).result() for _ in range(3)}
+    names = {queue.thread.submit(lambda: threading.current_thread().name).result() for _ in range(3)}
     assert len(names) == 1
     assert names.pop().startswith("queue commits")
     queue.close()

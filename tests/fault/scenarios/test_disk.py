@@ -30,12 +30,17 @@ def wait_for(sent: Sent, code: str, *, count: int = 5, timeout_s: float = 15.0) 
     wait_until(lambda: requests_since(sent, now, code) >= count, what, timeout_s)
 
 
+def refused_over(sent: Sent) -> set[int | None]:
+    """The HTTP status of refusals; None over gRPC."""
+    return {attempt.http_status for attempt in list(sent.attempts) if attempt.code != "OK"}
+
+
 def assert_refused_retryably(sent: Sent) -> None:
     """Whoever was not answered OK was told to come again, in the way of each transport."""
     refused = [attempt for attempt in sent.attempts if attempt.code != "OK"]
     assert {attempt.code for attempt in refused} == {"UNAVAILABLE"}, sent.codes()
     assert all(attempt.retry_after_s is not None for attempt in refused)
-    assert {attempt.http_status for attempt in refused} == {503, None}, "over both transports"
+    assert refused_over(sent) == {503, None}, "over both transports"
 
 
 def test_an_ok_waits_until_the_disk_has_it(tmp_path: Path, backend: ScriptedBackend, disk: DiskFaults) -> None:
@@ -64,6 +69,7 @@ def test_a_full_disk_is_a_reason_to_retry_and_delivery_goes_on(
                 wait_for(sent, "OK")
                 disk.leave_room(1 << 20)
                 wait_for(sent, "UNAVAILABLE")
+                wait_until(lambda: refused_over(sent) == {503, None}, "requests over both transports to be refused")
                 backend.treat(OK)
                 waiting = sent.names("OK")
                 wait_until(

@@ -7,6 +7,10 @@ from concurrent.futures import Executor, Future
 from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -24,11 +28,20 @@ class OneThread(Executor):
         self._thread.start()
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
+        while True:
+            work = self._work.get()
+            if work is None:
+                return
+            try:
+                work()
+            except Exception:
+                # A bug in one must not stop the others.
+                log.exception("work of a thread failed", thread=self._thread.name)
+            # What it holds on to is not to wait for the next one.
+            del work
 
     def post(self, work: Callable[[], object]) -> None:
-        """Do this, which raises nothing."""
+        """Do this; what it raises goes to the log."""
         if self._ended:
             raise RuntimeError("the thread has ended")
         self._work.put(work)

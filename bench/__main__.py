@@ -85,7 +85,7 @@ def _print(work: str, system: str, size: int, result: Result, ratio: float | Non
     )
 
 
-def measure(system: System, signal: str, size: int, folder: Path) -> Result:
+def measure(system: System, signal: str, size: int, folder: Path, *, connections: int = _CONNECTIONS) -> Result:
     body = _payload(signal, size)
     if system.grpc:
         body = b"\0" + struct.pack(">I", len(body)) + body
@@ -96,10 +96,10 @@ def measure(system: System, signal: str, size: int, folder: Path) -> Result:
     try:
         process.wait_ready(lambda: is_open(system.port))
         time.sleep(0.5)
-        _load(system, signal, data, requests // 10, folder)
+        _load(system, signal, data, requests // 10, folder, connections)
         time.sleep(_SETTLE_S)
         before = _cpu_s(process)
-        latencies = _load(system, signal, data, requests, folder)
+        latencies = _load(system, signal, data, requests, folder, connections)
         time.sleep(_SETTLE_S)
         cpu = _cpu_s(process) - before
         rss = _peak_rss(process)
@@ -116,13 +116,13 @@ def _payload(signal: str, size: int) -> bytes:
     return builder(size).SerializeToString()
 
 
-def _load(system: System, signal: str, data: Path, requests: int, folder: Path) -> list[float]:
+def _load(system: System, signal: str, data: Path, requests: int, folder: Path, connections: int) -> list[float]:
     """Response times in microseconds. Fails if a request did not succeed."""
     log = folder / "h2load.log"
     log.unlink(missing_ok=True)
     content_type = "application/grpc" if system.grpc else "application/x-protobuf"
     command = [
-        "h2load", *([] if system.grpc else ["--h1"]), "-n", str(requests), "-c", str(_CONNECTIONS),
+        "h2load", *([] if system.grpc else ["--h1"]), "-n", str(requests), "-c", str(connections),
         "-m", str(_STREAMS if system.grpc else 1), "-t", "1", "-d", data, f"--log-file={log}",
         "-H", f"content-type: {content_type}", *(["-H", "te: trailers"] if system.grpc else []),
         f"http://127.0.0.1:{system.port}{system.path(signal)}",

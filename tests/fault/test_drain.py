@@ -20,7 +20,8 @@ import pytest
 from tests.support.clients import bearer, http_connection, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway
 from tests.support.payloads import traces
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"

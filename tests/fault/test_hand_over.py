@@ -20,7 +20,8 @@ from gateway.handover import Predecessor
 from tests.support.clients import Answer, bearer, http_connection, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway, start_and_fail
 from tests.support.payloads import traces
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 TAKE_OVER = ("--take-over",)

@@ -34,8 +34,8 @@ JSON = {"content-type": "application/json"}
 @asynccontextmanager
 async def running_sink() -> AsyncIterator[Sink]:
     sink = Sink()
-    await sink.start()
     try:
+        await sink.start()
         yield sink
     finally:
         await sink.stop()

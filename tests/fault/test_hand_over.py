@@ -93,7 +93,7 @@ class Clients:
             )
 
     def pausing_http(self) -> None:
-        self.keeping_http("pausing_http", 0.5)
+        self.keeping_http("pausing_http", 0.25)
 
     def fresh_grpc(self) -> None:
         # A channel of its own: the library shares connections among channels of the same options.
@@ -301,11 +301,11 @@ def test_a_second_daemon_waits_for_ports_and_queue_if_it_is_told_to(tmp_path: Pa
         result = start_and_fail(tmp_path / "second", config, ["--wait", "0.5"])
         assert result.returncode == 2
         assert "address already in use" in result.stderr
-        stopping = threading.Timer(3, lambda: first.process.signal(signal.SIGTERM))
+        stopping = threading.Timer(1.5, lambda: first.process.signal(signal.SIGTERM))
         stopping.start()
         with run_gateway(tmp_path / "second", config, ["--wait", "20"]) as second:
             stopping.join()
-            assert time.monotonic() - started > 3
+            assert time.monotonic() - started > 1.5
             assert send_http(second, traces().SerializeToString(), headers=ACME).code == "OK"
 
 

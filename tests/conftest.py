@@ -32,11 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # First, so that pytest-timeout does not count the wait.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
     turns = item.config.stash.get(_TURNS, None)
     if turns is None:
         return (yield)
-    with turns.turn(alone=item.get_closest_marker("alone") is not None):
+    alone, next_alone = (one is not None and one.get_closest_marker("alone") is not None for one in (item, nextitem))
+    with turns.turn(alone=alone, stays=next_alone):
         return (yield)
 
 

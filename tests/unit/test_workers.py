@@ -31,7 +31,6 @@ def test_who_is_to_be_alone_waits_for_the_others_and_is_not_overtaken(tmp_path: 
         take("beside it", alone=False)
         for thread in threads:
             thread.start()
-            # It waits in the kernel, as the first word of proc(5) on locks tells.
             waiting = threads.index(thread) + 1
             wait_until(lambda waiting=waiting: waiters(tmp_path) == waiting, f"{waiting} to wait")  # type: ignore[misc]
         assert order == ["beside it"]
@@ -40,8 +39,25 @@ def test_who_is_to_be_alone_waits_for_the_others_and_is_not_overtaken(tmp_path: 
     assert order == ["beside it", "alone", "after it"]
 
 
+def test_turns_alone_that_follow_each_other_let_nobody_in_between(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def another() -> None:
+        with Turns(tmp_path).turn(alone=False):
+            order.append("another")
+
+    turns, thread = Turns(tmp_path), threading.Thread(target=another)
+    with turns.turn(alone=True, stays=True):
+        thread.start()
+        wait_until(lambda: waiters(tmp_path) == 1, "the other to wait")
+    with turns.turn(alone=True):
+        order.append("second")
+    thread.join(20)
+    assert order == ["second", "another"]
+
+
 def waiters(folder: Path) -> int:
-    """How many wait for a lock in `folder`."""
+    """How many wait for a lock in `folder`: proc(5) shows each with an arrow."""
     inodes = {str(path.stat().st_ino) for path in folder.iterdir()}
     rows = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
     return sum(row[-3].rpartition(":")[2] in inodes for row in rows)

@@ -58,6 +58,7 @@ def stop(gateway: Gateway) -> tuple[int, float]:
     return code, time.monotonic() - started
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ack", ["durable", "memory"])
 def test_a_backend_that_hangs_costs_the_limit_and_nothing_is_lost(tmp_path: Path, ack: str) -> None:
     with a_backend_that_hangs() as endpoint:
@@ -73,6 +74,7 @@ def test_a_backend_that_hangs_costs_the_limit_and_nothing_is_lost(tmp_path: Path
         gateway.process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ack", ["durable", "memory"])
 def test_a_request_that_never_ends_is_refused_and_not_taken_too_late(tmp_path: Path, ack: str) -> None:
     payload = traces().SerializeToString()
@@ -144,6 +146,7 @@ def test_requests_under_way_at_the_stop_are_answered_and_kept(tmp_path: Path) ->
         gateway.process.kill()
 
 
+@pytest.mark.alone
 def test_a_full_disk_at_the_stop_says_what_is_lost_and_fails(tmp_path: Path) -> None:
     """`ack: memory` is a promise that a full disk breaks; it says so."""
     config = config_with(tmp_path, f"http://127.0.0.1:{free_port()}", ack="memory", drain_timeout="2s")
@@ -179,6 +182,7 @@ def test_a_full_disk_at_the_stop_costs_nothing_that_was_promised_durable(tmp_pat
         gateway.process.kill()
 
 
+@pytest.mark.alone
 def test_a_disk_that_hangs_does_not_keep_a_stop_for_ever(tmp_path: Path) -> None:
     """Somebody else holds the queue's writer lock, so that a commit does not end."""
     config = config_with(tmp_path, f"http://127.0.0.1:{free_port()}", ack="memory", drain_timeout="1s")

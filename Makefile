@@ -50,9 +50,11 @@ backends: need-go
 peers: need-go
 	tests/backends/build otelcol vmagent rotel
 
+# One worker more than two cores, since most tests wait for what they started. Workers take whole files, so that what a file
+# shares is started once, in their order, in which the short ones come last. Tests marked `alone` make the others wait.
 test: build backends
 	cargo test --locked --quiet
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every scenario is bounded by counts and by a time of its own, and all together by the last bound.
 soak: build

@@ -26,7 +26,8 @@ from bench.fill import fill
 from bench.systems import ROWS, SINK_PORT
 from gateway.send import payloads
 from tests.support.gateway import Gateway, base_config, run_gateway, sha256
-from tests.support.processes import Process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 GIB, MB = 1 << 30, 1_000_000
 MOST_SECONDS = 1800

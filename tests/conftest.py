@@ -1,10 +1,12 @@
 """Fixtures that more than one folder of tests uses."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.support.alone import Turns
 from tests.support.backends import (
     Jaeger,
     Prometheus,
@@ -15,6 +17,28 @@ from tests.support.backends import (
 )
 from tests.support.gateway import Gateway, run_gateway
 from tests.support.keycloak import Keycloak, run_keycloak
+
+# An example that has to wait for its turn of a processor is no slow example.
+settings.register_profile("shared machine", settings(), deadline=None)
+settings.load_profile("shared machine")
+_TURNS = pytest.StashKey[Turns]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Only pytest-xdist's workers have this; their temporary folders lie side by side.
+    if hasattr(config, "workerinput"):
+        config.stash[_TURNS] = Turns(Path(config.getoption("basetemp")).parent)
+
+
+# First, so that pytest-timeout does not count the wait.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    turns = item.config.stash.get(_TURNS, None)
+    if turns is None:
+        return (yield)
+    alone, next_alone = (one is not None and one.get_closest_marker("alone") is not None for one in (item, nextitem))
+    with turns.turn(alone=alone, stays=next_alone):
+        return (yield)
 
 
 @pytest.fixture(scope="session")

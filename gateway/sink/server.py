@@ -42,9 +42,7 @@ class Sink:
 
     async def start(self, host: str = "127.0.0.1", http_port: int = 0, grpc_port: int = 0) -> None:
         """Listen; port 0 takes a free one. Raises OSError."""
-        self.host = host
-        self.http_port = http_port or free_port(host)
-        self.grpc_port = grpc_port or free_port(host)
+        self.host, self.http_port, self.grpc_port = host, http_port, grpc_port
         await self.resume()
 
     @property
@@ -67,7 +65,7 @@ class Sink:
 
     async def resume(self) -> None:
         """Listen on the same ports again. Raises OSError."""
-        for port in (self.http_port, self.grpc_port):
+        for port in filter(None, (self.http_port, self.grpc_port)):
             _require_free(self.host, port)
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.router.add_get("/", self._summary)
@@ -78,13 +76,14 @@ class Sink:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, auto_decompress=False)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.http_port, reuse_address=True).start()
+        self.http_port = self._runner.addresses[0][1]
         # Without so_reuseport, no second sink takes a part of what comes.
         self._grpc = grpc.aio.server(
             options=[("grpc.max_receive_message_length", _MAX_BODY_BYTES), ("grpc.so_reuseport", 0)]
         )
         for signal, service in _GRPC_SERVICES.items():
             self._grpc.add_generic_rpc_handlers((self._grpc_handler(signal, service),))
-        self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}")
+        self.grpc_port = self._grpc.add_insecure_port(f"{self.host}:{self.grpc_port}")
         await self._grpc.start()
 
     async def _summary(self, _request: web.Request) -> web.Response:
@@ -170,14 +169,6 @@ class Sink:
 
 def _tenant(request: web.Request) -> str | None:
     return next((request.headers[name] for name in _TENANT_HEADERS if name in request.headers), None)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _require_free(host: str, port: int) -> None:

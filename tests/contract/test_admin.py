@@ -399,6 +399,7 @@ class SlowCollector(Collector):
         yield GaugeMetricFamily("gateway_slow", "x", value=1)
 
 
+@pytest.mark.alone
 async def test_a_page_that_takes_long_holds_up_nothing_else() -> None:
     slow = SlowCollector()
     app = await small_app([slow], (AdminToken(name="ops", token=ADMIN_TOKEN),))

@@ -65,6 +65,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         config["admin"]["tokens"].append({"name": "acme", "token": ACME_TOKEN, "tenant": "acme"})
         with run_gateway(tmp_path, config) as gateway:
             yield Place(gateway, issuer, over_http, over_grpc)
+            # In a thread: the backends live in this loop, and the gateway waits for their answers.
+            assert await asyncio.to_thread(gateway.stop) == 0
 
 
 def over_http(gateway: Gateway, payload: bytes, signal: str, pairs: Pairs, query: str = "") -> int:

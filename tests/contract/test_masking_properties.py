@@ -267,6 +267,7 @@ def masking_seconds(engine: Engine, text: str) -> float:
     return best
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("unit", _HOSTILE, ids=repr)
 def test_a_megabyte_of_anything_takes_not_much_longer_than_plain_words(
     redacting: Engine, plain_seconds: float, unit: str

@@ -169,6 +169,7 @@ def test_idle_connections_are_closed(gateway: Gateway) -> None:
     assert closed(gateway, "idle", "grpc") == before[1] + 1
 
 
+@pytest.mark.alone
 def test_a_client_that_answers_no_ping_is_gone(gateway: Gateway) -> None:
     before = closed(gateway, "vanished", "grpc")
     with RawHttp2(gateway.grpc, answers_pings=False) as http2:
@@ -230,6 +231,8 @@ def test_streams_that_are_reset_at_once_end_the_connection(gateway: Gateway) -> 
     wait_until(lambda: closed(gateway, "flood", "grpc") == before + 1, "the connection to be counted", 5)
 
 
+# Where the gateway gets no turn between beginning and reset, nothing has begun.
+@pytest.mark.alone
 def test_a_client_that_gives_up_its_requests_is_shown_the_door(gateway: Gateway) -> None:
     """The slow form of the same: each request has begun before it is reset."""
     before = closed(gateway, "abandoned_requests", "grpc")

@@ -16,7 +16,8 @@ import yaml
 from tests.support.clients import bearer, send_grpc, send_http
 from tests.support.gateway import ADMIN_TOKEN, Gateway, base_config, run_gateway, sha256, start_and_fail
 from tests.support.payloads import logs, traces
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 

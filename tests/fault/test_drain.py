@@ -1,4 +1,7 @@
-"""SIGTERM: everything is delivered or on disk within a limit, whatever clients, backends and the disk do meanwhile."""
+"""SIGTERM: everything is delivered or on disk within a limit, whatever clients, backends and the disk do meanwhile.
+
+Who only looks at what the stop left is killed afterwards: its own stop would wait for the backend again.
+"""
 
 import http.client
 import resource
@@ -20,7 +23,8 @@ import pytest
 from tests.support.clients import bearer, http_connection, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway
 from tests.support.payloads import traces
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
@@ -54,6 +58,7 @@ def stop(gateway: Gateway) -> tuple[int, float]:
     return code, time.monotonic() - started
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ack", ["durable", "memory"])
 def test_a_backend_that_hangs_costs_the_limit_and_nothing_is_lost(tmp_path: Path, ack: str) -> None:
     with a_backend_that_hangs() as endpoint:
@@ -66,8 +71,10 @@ def test_a_backend_that_hangs_costs_the_limit_and_nothing_is_lost(tmp_path: Path
     with run_gateway(tmp_path, config) as gateway:
         assert gateway.total("gateway_resumed_items_total") == 20
         assert gateway.unaccounted() == 0
+        gateway.process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ack", ["durable", "memory"])
 def test_a_request_that_never_ends_is_refused_and_not_taken_too_late(tmp_path: Path, ack: str) -> None:
     payload = traces().SerializeToString()
@@ -93,6 +100,7 @@ def test_a_request_that_never_ends_is_refused_and_not_taken_too_late(tmp_path: P
         assert time.monotonic() - started < 5
     with run_gateway(tmp_path, config) as gateway:
         assert gateway.total("gateway_resumed_items_total") == 3
+        gateway.process.kill()
 
 
 def test_a_connection_that_was_taken_just_before_the_stop_gets_its_answer(tmp_path: Path) -> None:
@@ -135,8 +143,10 @@ def test_requests_under_way_at_the_stop_are_answered_and_kept(tmp_path: Path) ->
     with run_gateway(tmp_path, config) as gateway:
         # A request whose connection broke may be there as well: one a worker.
         assert len(answered) <= gateway.total("gateway_resumed_items_total") <= len(answered) + 8
+        gateway.process.kill()
 
 
+@pytest.mark.alone
 def test_a_full_disk_at_the_stop_says_what_is_lost_and_fails(tmp_path: Path) -> None:
     """`ack: memory` is a promise that a full disk breaks; it says so."""
     config = config_with(tmp_path, f"http://127.0.0.1:{free_port()}", ack="memory", drain_timeout="2s")
@@ -169,8 +179,10 @@ def test_a_full_disk_at_the_stop_costs_nothing_that_was_promised_durable(tmp_pat
         assert stop(gateway)[0] == 0
     with run_gateway(tmp_path, config) as gateway:
         assert gateway.total("gateway_resumed_items_total") == 5
+        gateway.process.kill()
 
 
+@pytest.mark.alone
 def test_a_disk_that_hangs_does_not_keep_a_stop_for_ever(tmp_path: Path) -> None:
     """Somebody else holds the queue's writer lock, so that a commit does not end."""
     config = config_with(tmp_path, f"http://127.0.0.1:{free_port()}", ack="memory", drain_timeout="1s")

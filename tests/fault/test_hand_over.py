@@ -20,7 +20,8 @@ from gateway.handover import Predecessor
 from tests.support.clients import Answer, bearer, http_connection, send_grpc, send_http
 from tests.support.gateway import Gateway, base_config, run_gateway, start_and_fail
 from tests.support.payloads import traces
-from tests.support.processes import free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import wait_until
 
 ACME = bearer("acme-key")
 TAKE_OVER = ("--take-over",)
@@ -92,7 +93,7 @@ class Clients:
             )
 
     def pausing_http(self) -> None:
-        self.keeping_http("pausing_http", 0.5)
+        self.keeping_http("pausing_http", 0.25)
 
     def fresh_grpc(self) -> None:
         # A channel of its own: the library shares connections among channels of the same options.
@@ -300,11 +301,11 @@ def test_a_second_daemon_waits_for_ports_and_queue_if_it_is_told_to(tmp_path: Pa
         result = start_and_fail(tmp_path / "second", config, ["--wait", "0.5"])
         assert result.returncode == 2
         assert "address already in use" in result.stderr
-        stopping = threading.Timer(3, lambda: first.process.signal(signal.SIGTERM))
+        stopping = threading.Timer(1.5, lambda: first.process.signal(signal.SIGTERM))
         stopping.start()
         with run_gateway(tmp_path / "second", config, ["--wait", "20"]) as second:
             stopping.join()
-            assert time.monotonic() - started > 3
+            assert time.monotonic() - started > 1.5
             assert send_http(second, traces().SerializeToString(), headers=ACME).code == "OK"
 
 

@@ -10,8 +10,8 @@ from tests.support.issuer import AUDIENCE, run_issuer, signing_key
 from tests.support.load import TokenLoad
 
 # How long tokens live, and how long the two kinds of senders keep theirs.
-LIFETIME_S, LEEWAY_S = 3, 1
-EAGER_S, LAZY_S = 0.3, 2.5
+LIFETIME_S, LEEWAY_S = 2, 1
+EAGER_S, LAZY_S = 0.3, 1.5
 
 
 async def test_signing_keys_are_rotated_under_load_without_a_failed_request(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ import subprocess
 import sys
 import time
 
+import pytest
 
+
+@pytest.mark.alone
 def test_the_demo_ends_well_in_under_twenty_five_seconds() -> None:
     started = time.monotonic()
     result = subprocess.run(

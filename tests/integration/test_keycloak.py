@@ -1,4 +1,7 @@
-"""Tokens of a real Keycloak, from its realms to tenants."""
+"""Tokens of a real Keycloak, from its realms to tenants, and to backends.
+
+All its tests are here: each worker that runs one starts a Keycloak of its own.
+"""
 
 import asyncio
 import time
@@ -10,13 +13,17 @@ from typing import Any
 import pytest
 
 from gateway.config.identity import Oidc
+from gateway.delivery.senders.outcome import Delivered, Held
 from gateway.identity.oidc import OidcVerifier
 from gateway.identity.verdict import RefusalReason, Refused, Unavailable, Verdict
+from gateway.types import Signal
+from tests.support.answer import answer
 from tests.support.clients import bearer, send_grpc, send_http
 from tests.support.gateway import base_config, run_gateway
-from tests.support.keycloak import AUDIENCE, TENANT_OF_REALM, Keycloak
+from tests.support.keycloak import AUDIENCE, CLIENT_SECRET, TENANT_OF_REALM, Keycloak
 from tests.support.load import TokenLoad, key_id
 from tests.support.payloads import traces
+from tests.support.scripted import scripted
 
 # Keycloak needs half a minute to start, and more where many things run at once.
 pytestmark = pytest.mark.timeout(400)
@@ -202,3 +209,21 @@ async def test_known_keys_live_on_while_keycloak_is_stopped(keycloak: Keycloak) 
                     await fresh.verify(known[0])
         assert (await verifier.verify(signed_with_a_new_key)).tenant == "acme"
         assert (await of_the_other_realm.verify(other)).tenant == "globex"
+
+
+async def test_the_token_of_a_client_goes_with_the_requests_to_a_backend(keycloak: Keycloak) -> None:
+    oauth2 = {
+        "token_url": keycloak.issuer("acme-realm") + "/protocol/openid-connect/token",
+        "client_id": "agent",
+        "client_secret": CLIENT_SECRET,
+        "timeout": "30s",
+    }
+    async with scripted() as backend:
+        where = {"type": "remote_write", "url": backend.url}
+        for way in ("basic", "body"):
+            settings = {**where, "oauth2": {**oauth2, "client_auth": way}}
+            assert await answer(Signal.METRICS, b"", **settings) == Delivered()
+        wrong = {**where, "oauth2": {**oauth2, "client_secret": "another"}}
+        assert await answer(Signal.METRICS, b"", **wrong) == Held("no_credential")
+    assert len(backend.bodies) == 2
+    assert all(headers["authorization"].startswith("Bearer eyJ") for headers in backend.headers)

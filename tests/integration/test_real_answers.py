@@ -2,30 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
-from pydantic import TypeAdapter
 
-from gateway.config.destinations import Destination
-from gateway.delivery.senders.destinations import open_sender
-from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
-from gateway.types import Lane, Signal
+from gateway.delivery.senders.outcome import Delivered, Held, Refused, Retry, TooLarge
+from gateway.types import Signal
+from tests.support.answer import answer
 from tests.support.backends import Jaeger, Prometheus, VictoriaLogs, run_prometheus
-from tests.support.keycloak import CLIENT_SECRET, Keycloak
-from tests.support.scripted import scripted
 
 GARBAGE = b"\x0a\xffgarbage"
-
-
-async def answer(signal: Signal, body: bytes, **settings: Any) -> Outcome:
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
-        outcome = await sender.send(Lane("acme", "backend", signal), [body])
-        await sender.close()
-        assert isinstance(outcome, Delivered) or outcome.detail, "the backend said why"
-        return outcome
 
 
 async def test_prometheus(prometheus: Prometheus) -> None:
@@ -74,22 +59,3 @@ async def test_jaeger_over_grpc(jaeger: Jaeger, compression: str) -> None:
     assert await answer(Signal.METRICS, b"", **otlp) == Held("grpc_unimplemented")
     wrong = {**otlp, "endpoint": jaeger.http}
     assert await answer(Signal.TRACES, b"", **wrong) == Retry("grpc_unavailable")
-
-
-@pytest.mark.timeout(400)
-async def test_keycloak_gives_a_token_that_goes_with_the_request(keycloak: Keycloak) -> None:
-    oauth2 = {
-        "token_url": keycloak.issuer("acme-realm") + "/protocol/openid-connect/token",
-        "client_id": "agent",
-        "client_secret": CLIENT_SECRET,
-        "timeout": "30s",
-    }
-    async with scripted() as backend:
-        where = {"type": "remote_write", "url": backend.url}
-        for way in ("basic", "body"):
-            settings = {**where, "oauth2": {**oauth2, "client_auth": way}}
-            assert await answer(Signal.METRICS, b"", **settings) == Delivered()
-        wrong = {**where, "oauth2": {**oauth2, "client_secret": "another"}}
-        assert await answer(Signal.METRICS, b"", **wrong) == Held("no_credential")
-    assert len(backend.bodies) == 2
-    assert all(headers["authorization"].startswith("Bearer eyJ") for headers in backend.headers)

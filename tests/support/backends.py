@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import Process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "telemetry-gateway" / "backends"
 

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from tests.support.backends import binary
-from tests.support.processes import Process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 HEADER = "x-tenant"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.backends import answers, binary
-from tests.support.processes import Process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 AUDIENCE = "telemetry-gateway"
 CLIENT_SECRET = "secret-of-every-client-in-the-tests"

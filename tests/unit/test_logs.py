@@ -101,7 +101,17 @@ def test_whatever_is_logged_is_one_line_of_json(name: str, value: Any) -> None:
     assert json.loads(line)["message"] == "x"
 
 
-@pytest.mark.parametrize("value", ["\udcff", 1 << 70, {1: object()}, b"\xff", {("a", 1): 2}], ids=repr)
+STRANGE = {
+    "half a character": "\udcff",
+    "a huge number": 1 << 70,
+    "an object": {1: object()},
+    "bytes": b"\xff",
+    "a pair as a key": {("a", 1): 2},
+}
+
+
+# Names that are the same in every worker; an object's repr is not.
+@pytest.mark.parametrize("value", STRANGE.values(), ids=STRANGE)
 def test_a_value_that_json_does_not_know_spoils_no_line(stream: io.StringIO, value: Any) -> None:
     structlog.get_logger().info("strange", value=value)
     (event,) = events(stream)

@@ -20,7 +20,7 @@ from gateway.delivery.senders.credentials.oauth2 import ClientCredentials
 from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Retry
 from gateway.types import Lane, Signal
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.scripted import Backend, raw, saying, scripted, scripted_grpc
 from tests.support.token_server import TokenServer, error, token_server
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.send import payloads
 from tests.support.gateway import Gateway, base_config, run_gateway, sha256
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, 
 from gateway.sink.proto import loki_push_pb2
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority
-from tests.support.processes import free_port
+from tests.support.ports import free_port
 from tests.support.scripted import DROPPED, SILENCE, Backend, scripted, scripted_grpc
 
 # A push request with one stream, cut where no message ends.

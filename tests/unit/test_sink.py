@@ -21,7 +21,8 @@ from gateway.sink.received import Arrival, Received
 from gateway.sink.server import Sink
 from tests.support.clients import METHODS
 from tests.support.payloads import BUILDERS, logs, metrics, traces
-from tests.support.processes import Process, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Process, wait_until
 
 NOW_MS, NOW_NS = 1_790_000_000_000, 1_790_000_000_000_000_000
 SNAPPY = {"content-encoding": "snappy"}
@@ -33,8 +34,8 @@ JSON = {"content-type": "application/json"}
 @asynccontextmanager
 async def running_sink() -> AsyncIterator[Sink]:
     sink = Sink()
-    await sink.start()
     try:
+        await sink.start()
         yield sink
     finally:
         await sink.stop()

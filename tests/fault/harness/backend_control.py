@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.fault.harness.behaviour import EVERYBODY, Behaviour
-from tests.support.processes import Process, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Process
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import yaml
 from tests.fault.harness.backend_control import ScriptedBackend
 from tests.fault.harness.disk_faults import DiskFaults
 from tests.support.gateway import Gateway, base_config, run_gateway, sha256
-from tests.support.processes import Process, free_port, wait_until
+from tests.support.ports import free_port
+from tests.support.processes import Process, wait_until
 
 
 def config_for(folder: Path, backend: ScriptedBackend, tenants: list[str], **common: Any) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.fault.harness.backend_control import ScriptedBackend
 from tests.fault.harness.behaviour import OK, Behaviour, Kind, refusing
 from tests.fault.harness.clients import Clients, Sent
@@ -15,6 +17,8 @@ from tests.fault.harness.items import SIGNALS
 from tests.fault.harness.judge import judge
 from tests.fault.harness.scale import SEED, SOAK, Note, scaled
 from tests.support.processes import wait_until
+
+pytestmark = pytest.mark.alone
 
 SHARING, OWNER, GOOD = "sharing", "owner", "good"
 # By how they are treated; SHARING has the destinations of GOOD, OWNER has its own.

@@ -22,6 +22,8 @@ from gateway.types import Signal
 
 # Requests under way to one destination, of all its tenants, and what they carry before compression.
 MAX_REQUESTS_PER_DESTINATION = 32
+# Beside them, requests that take long while others wait.
+_MAX_SLOW_REQUESTS = 256
 _MAX_BYTES_UNDER_WAY = 32 << 20
 # What is written to a file at once.
 _FILE_REQUEST_BYTES = 4 << 20
@@ -37,7 +39,11 @@ class Outlet:
     letters_config: Destination | None = None
     dead_letters: DeadLetters | None = None
     """Where what the backend refuses is kept; None: nowhere."""
-    slots: FairSlots = field(default_factory=lambda: FairSlots(MAX_REQUESTS_PER_DESTINATION, _MAX_BYTES_UNDER_WAY))
+    slots: FairSlots = field(
+        default_factory=lambda: FairSlots(
+            MAX_REQUESTS_PER_DESTINATION, _MAX_BYTES_UNDER_WAY, slow_slots=_MAX_SLOW_REQUESTS
+        )
+    )
     paces: dict[str, Pace] = field(default_factory=dict)
     taking_apart: set[object] = field(default_factory=set)
     """Couriers that hold pieces of a refused request."""

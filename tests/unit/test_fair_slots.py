@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,42 @@ async def test_probes_of_many_tenants_leave_room_for_those_that_are_well() -> No
     await asyncio.gather(*probes)
 
 
+async def test_many_that_begin_to_hang_at_once_hold_up_nobody_for_long() -> None:
+    slots, end = FairSlots(4, 64 * MIB, slow_slots=20), asyncio.Event()
+    hanging = [asyncio.create_task(hold(slots, f"hangs-{number}", 1, end)) for number in range(100)]
+    await asyncio.sleep(0)
+    assert slots.used == 4
+    # Its turn comes after those that came before, as soon as these are seen to be slow.
+    async with asyncio.timeout(20 / 4 * 0.25 + 1):
+        while slots.used < 24:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.6)
+    assert slots.used == 24, "there is a bound"
+    end.set()
+    await asyncio.gather(*hanging)
+    assert slots.used == slots.waiting == 0
+
+
+async def test_who_is_well_does_not_wait_until_those_that_hang_have_timed_out() -> None:
+    slots, end = FairSlots(4, 64 * MIB, slow_slots=20), asyncio.Event()
+    hanging = [asyncio.create_task(hold(slots, f"hangs-{number}", 1, end)) for number in range(12)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(12 / 4 * 0.25 + 1), slots.turn("well", 1):
+        pass
+    end.set()
+    await asyncio.gather(*hanging)
+
+
+async def test_slow_turns_stay_within_the_share_of_their_tenant_and_of_probes() -> None:
+    slots, end = FairSlots(8, 64 * MIB, slow_slots=20), asyncio.Event()
+    one = [asyncio.create_task(hold(slots, "one", 1, end)) for _ in range(20)]
+    probes = [asyncio.create_task(hold(slots, f"dead-{number}", 1, end, probe=True)) for number in range(20)]
+    await asyncio.sleep(0.8)
+    assert slots.used == 4 + 2
+    end.set()
+    await asyncio.gather(*one, *probes)
+
+
 async def test_what_is_larger_than_all_bytes_has_its_turn_alone() -> None:
     slots, end = FairSlots(4, 8 * MIB), asyncio.Event()
     first = asyncio.create_task(hold(slots, "a", 64 * MIB, end))
@@ -75,21 +112,22 @@ async def test_what_is_larger_than_all_bytes_has_its_turn_alone() -> None:
     st.lists(
         st.tuples(st.sampled_from("abcde"), st.integers(0, 6 * MIB), st.booleans(), st.booleans()),
         max_size=60,
-    )
+    ),
+    st.sampled_from([0.0, 60.0]),
 )
 def test_whoever_comes_and_goes_all_are_served_and_nothing_is_kept(
-    visitors: list[tuple[str, int, bool, bool]],
+    visitors: list[tuple[str, int, bool, bool]], slow_s: float
 ) -> None:
     """`visitors`: tenant, cost, whether it is a probe, and whether it is cancelled at some point."""
 
     async def run() -> None:
-        slots = FairSlots(3, 8 * MIB)
+        slots = FairSlots(3, 8 * MIB, slow_slots=2)
         served = 0
 
         async def visit(tenant: str, cost: int, probe: bool) -> None:
             nonlocal served
             async with slots.turn(tenant, cost, probe=probe):
-                assert slots.used <= 3
+                assert slots.used <= 5
                 await asyncio.sleep(0)
             served += 1
 
@@ -106,4 +144,5 @@ def test_whoever_comes_and_goes_all_are_served_and_nothing_is_kept(
         assert slots.used == slots.waiting == 0
         assert not slots._tenants
 
-    asyncio.run(run())
+    with patch("gateway.delivery.fair_slots._SLOW_S", slow_s):
+        asyncio.run(run())

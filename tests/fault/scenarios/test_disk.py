@@ -68,7 +68,8 @@ def test_a_full_disk_is_a_reason_to_retry_and_delivery_goes_on(
             with Clients(daemon.gateway, tenants=TENANTS, seed=SEED, padding=2000, sent=sent):
                 wait_for(sent, "OK")
                 disk.leave_room(1 << 20)
-                wait_for(sent, "UNAVAILABLE")
+                # First it uses up what is free inside of the file.
+                wait_for(sent, "UNAVAILABLE", timeout_s=60.0)
                 wait_until(lambda: refused_over(sent) == {503, None}, "requests over both transports to be refused")
                 backend.treat(OK)
                 waiting = sent.names("OK")

@@ -32,6 +32,7 @@ from tests.support.processes import Process
 GIB, MB = 1 << 30, 1_000_000
 MOST_SECONDS = 1800
 ITEMS = 100
+CPU_PAIRS = 5
 _EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
@@ -140,15 +141,19 @@ def cpu(options: Options) -> bool:
         for row in ROWS[:3]:
             # A commit costs the same however many requests share it: with 4 connections there are no more than 32.
             for size, connections in ((10, 4), (10, 64), (512, 4)):
-                durable, held = (
-                    measure(row.gateway(ack), row.signal, size, options.folder, connections=connections).cpu_us
-                    for ack in ("durable", "memory")
-                )
-                ratio = durable / held
+                pairs = []
+                for _ in range(CPU_PAIRS):
+                    durable, held = (
+                        measure(row.gateway(ack), row.signal, size, options.folder, connections=connections).cpu_us
+                        for ack in ("durable", "memory")
+                    )
+                    pairs.append((durable / held, durable, held))
+                pairs.sort()
+                ratio, durable, held = pairs[CPU_PAIRS // 2]
                 good &= ratio <= 1.3
                 print(
                     f"cpu: {row.work}, {size} items, {connections} connections: durable {durable:.0f} us, "
-                    f"memory {held:.0f} us, ratio {ratio:.2f} (goal 1.30)",
+                    f"memory {held:.0f} us, ratio {ratio:.2f} of {pairs[0][0]:.2f} to {pairs[-1][0]:.2f} (goal 1.30)",
                     flush=True,
                 )
     return good

@@ -1,6 +1,6 @@
 # make run    the gateway's main job, shown on real traffic, in under 20 seconds
 # make test   every test: Rust, Python, and against real Prometheus, VictoriaLogs, Jaeger and Keycloak
-# make soak   the fault scenarios in their long form (docs/faults.md): about an hour, stops by itself
+# make soak   the fault scenarios in their long form (docs/faults.md): about 25 minutes, stops by itself
 # make lint   formatting, lints and types
 # make bench  CPU, memory and latency beside the Collector, vmagent and rotel
 SHELL := bash

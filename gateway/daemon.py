@@ -47,8 +47,9 @@ from gateway.pseudonyms.keys import TenantKey
 from gateway.pseudonyms.metrics import PseudonymKeyCollector
 from gateway.pseudonyms.pseudonym_keys import PseudonymKeys
 from gateway.sockets import StartError
+from gateway.stamps import Stamp, stamp_of
 from gateway.state import SeriesState
-from gateway.tls_files import TlsFiles, read, stamp_of
+from gateway.tls_files import TlsFiles, read
 from gateway.types import UsageError
 from gateway.usage.metrics import UsageCollector
 from gateway.usage.usage import Sources, Usage
@@ -298,7 +299,7 @@ class Daemon:
                 seen = stamp
                 await self.reload("api_keys_file")
 
-    def keys_stamp(self) -> tuple[int, int, int] | None:
+    def keys_stamp(self) -> Stamp:
         file = self.config.api_keys_file
         return stamp_of(self.config_path.parent / file) if file is not None else None
 

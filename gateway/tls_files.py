@@ -11,6 +11,7 @@ from typing import TypedDict
 import structlog
 
 from gateway.config.tls import ListenTls, ServerTls
+from gateway.stamps import Stamp, stamps_of
 from gateway.types import TlsReloads
 
 log = structlog.get_logger(__name__)
@@ -32,8 +33,6 @@ class TlsMaterial(TypedDict):
 UseTls = Callable[[], None]
 """Reads the files and uses them; raises ValueError with the key that is at fault and why."""
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
-
 
 class TlsFiles:
     """Keeps the TLS of one section of the configuration, such as `listen.tls`, the same as its files."""
@@ -44,15 +43,15 @@ class TlsFiles:
         self._files = tuple(file for file in files if file is not None)
         self._use = use
         self._reloads = reloads
-        self._used_stamp: _Stamp = ()
-        self._bad_stamp: _Stamp = ()
+        self._used_stamp: tuple[Stamp, ...] = ()
+        self._bad_stamp: tuple[Stamp, ...] = ()
         self._bad_looks = 0
         self._one_at_a_time = asyncio.Lock()
 
     def load(self) -> None:
         """Use the files. Raises ValueError, with the whole key at fault; what was used before stays."""
         # Looked at before it is read: what changes in between is seen at the next look.
-        stamp = self._look()
+        stamp = stamps_of(self._files)
         try:
             self._use()
         except ValueError as error:
@@ -71,7 +70,7 @@ class TlsFiles:
             await asyncio.to_thread(self._refresh)
 
     def _refresh(self) -> None:
-        stamp = self._look()
+        stamp = stamps_of(self._files)
         if stamp == self._used_stamp:
             # Nothing is new, or what was bad has been put back.
             self._reloads.successful, self._bad_stamp = True, ()
@@ -85,7 +84,7 @@ class TlsFiles:
         self._reloads.succeeded += 1
         log.info(f"the files of {self._section} were reloaded")
 
-    def _refuse(self, stamp: _Stamp, reason: str) -> None:
+    def _refuse(self, stamp: tuple[Stamp, ...], reason: str) -> None:
         # A certificate and its key are written one after the other: only what is still bad at a second look is news.
         self._bad_looks = self._bad_looks + 1 if stamp == self._bad_stamp else 1
         self._bad_stamp = stamp
@@ -93,9 +92,6 @@ class TlsFiles:
             self._reloads.successful = False
             self._reloads.failed += 1
             log.error(f"the TLS files were not reloaded; the old ones stay in use: {reason}")
-
-    def _look(self) -> _Stamp:
-        return tuple(stamp_of(file) for file in self._files)
 
 
 def read(tls: ListenTls) -> TlsMaterial:
@@ -114,11 +110,3 @@ def _read(key: str, file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ValueError(f"{key}: cannot read {file}: {error.strerror}") from None
-
-
-def stamp_of(file: Path) -> tuple[int, int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -65,7 +65,7 @@ impl Lane {
     ) -> Result<(), WireError> {
         match format {
             _ if payload.is_empty() => {}
-            Some(format) if !self.further.is_empty() => {
+            Some(format) if !self.has_one_shard() => {
                 let dealt = deal(format, 1 + self.further.len(), payload.into_joined())?;
                 portions.extend(dealt.into_iter().map(|share| Portion {
                     outlet: self.outlet(share.shard),

@@ -54,7 +54,7 @@ class FairSlots:
         self._slots, self._max_bytes, self._slow_slots = slots, max_bytes, slow_slots
         self._tenant_slots, self._tenant_bytes = max(1, slots // 2), max_bytes // 2
         self._probe_slots = max(1, slots // 4)
-        self._used = self._slow = self._probes = self._held = 0
+        self._slow = self._probes = self._held = 0
         self._quick: dict[_Turn, None] = {}
         """Turns that are not slow, the oldest first."""
         self._look: asyncio.TimerHandle | None = None
@@ -66,7 +66,7 @@ class FairSlots:
     @property
     def used(self) -> int:
         """Slots and slow slots."""
-        return self._used + self._slow
+        return len(self._quick) + self._slow
 
     @property
     def waiting(self) -> int:
@@ -112,7 +112,6 @@ class FairSlots:
         if turn.slow:
             self._slow -= 1
         else:
-            self._used -= 1
             del self._quick[turn]
         self._held -= turn.cost
         self._probes -= turn.probe
@@ -131,7 +130,7 @@ class FairSlots:
     def _grant(self) -> None:
         """Give free slots to those whose turn it is."""
         passed_over = 0
-        while self._ring and passed_over < len(self._ring) and (self._used < self._slots or self._put_aside()):
+        while self._ring and passed_over < len(self._ring) and (len(self._quick) < self._slots or self._put_aside()):
             name = self._ring[0]
             tenant = self._tenants[name]
             # Whoever was cancelled leaves by itself, soon, and grants what it blocks.
@@ -158,7 +157,6 @@ class FairSlots:
             return False
         oldest.slow = True
         del self._quick[oldest]
-        self._used -= 1
         self._slow += 1
         return True
 
@@ -172,7 +170,6 @@ class FairSlots:
         tenant.account -= waiter.cost
         tenant.slots += 1
         tenant.held += waiter.cost
-        self._used += 1
         self._held += waiter.cost
         self._probes += waiter.probe
         waiter.granted_at = asyncio.get_running_loop().time()

@@ -131,11 +131,13 @@ pub async fn receive(
                 rest.extend_from_slice(&data);
             }
         }
-        Ok(match rest.is_empty() {
+        Ok(if !rest.is_empty() {
+            fitted(rest)
+        } else if length >= SHARED_MIN_BYTES {
             // A part of the connection's buffer, which is larger: nobody is to keep that.
-            true if length >= SHARED_MIN_BYTES => Bytes::copy_from_slice(&first),
-            true => first,
-            false => fitted(rest),
+            Bytes::copy_from_slice(&first)
+        } else {
+            first
         })
     };
     match tokio::time::timeout(patience, collect).await {

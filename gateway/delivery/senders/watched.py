@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from gateway.delivery.threads import in_thread
+from gateway.stamps import stamps_of
 
 # A file is looked at when something is sent, but no more often than this.
 LOOK_INTERVAL_S = 1.0
 
 _T = TypeVar("_T")
-_Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Watched(Generic[_T]):
@@ -36,7 +36,7 @@ class Watched(Generic[_T]):
         self._failed = failed
         self._monotonic = monotonic
         # Looked at before it is read: what changes in between is seen at the next look.
-        self._stamp = _look(self._files)
+        self._stamp = stamps_of(self._files)
         self._value = make()
         self._next_look = monotonic() + LOOK_INTERVAL_S
 
@@ -49,7 +49,7 @@ class Watched(Generic[_T]):
         return self._value
 
     def _refresh(self) -> None:
-        stamp = _look(self._files)
+        stamp = stamps_of(self._files)
         if stamp == self._stamp:
             return
         self._stamp = stamp
@@ -57,15 +57,3 @@ class Watched(Generic[_T]):
             self._value = self._make()
         except (OSError, ValueError) as error:
             self._failed(error)
-
-
-def _look(files: Sequence[Path]) -> _Stamp:
-    return tuple(map(_stat, files))
-
-
-def _stat(file: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size

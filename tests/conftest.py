@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.alone import Turns
 from tests.support.backends import (
@@ -19,7 +19,7 @@ from tests.support.gateway import Gateway, run_gateway
 from tests.support.keycloak import Keycloak, run_keycloak
 
 # An example that has to wait for its turn of a processor is no slow example.
-settings.register_profile("shared machine", settings(), deadline=None)
+settings.register_profile("shared machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
 _TURNS = pytest.StashKey[Turns]()
 

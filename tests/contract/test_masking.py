@@ -186,7 +186,7 @@ def test_a_mask_without_any_key_masks_secrets_and_the_default_detectors(masking:
 def page_of(gateway: Gateway, path: str, token: str = ADMIN_TOKEN) -> tuple[int, str]:
     asked = urllib.request.Request(f"{gateway.admin_url}{path}", headers=bearer(token))
     try:
-        with urllib.request.urlopen(asked, timeout=5) as response:
+        with urllib.request.urlopen(asked, timeout=30) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -19,7 +19,9 @@ from tests.support.detectors import DEFAULT, REPLACEMENTS
 from tests.support.masking import configured, mask_logs, masked_bodies, masking_engine
 from tests.support.secrets_corpus import ALNUM, BASE32, a_jwt, an_iban, chars, mixed
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 _RANDOM = Random(20)
 
 # In spellings that no encoding changes, but for the @ of an address.

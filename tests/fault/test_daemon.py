@@ -261,7 +261,7 @@ def test_metrics_are_for_those_who_may_and_tenants_see_their_own(tmp_path: Path)
             headers = {"authorization": f"Bearer {token}"} if token else {}
             try:
                 request = urllib.request.Request(gateway.admin_url + path, headers=headers)
-                with urllib.request.urlopen(request, timeout=5) as response:
+                with urllib.request.urlopen(request, timeout=30) as response:
                     return response.status, response.read().decode()
             except urllib.error.HTTPError as error:
                 return error.code, error.read().decode()
@@ -297,11 +297,11 @@ def test_a_tls_listener_speaks_tls(tmp_path: Path) -> None:
             traces().SerializeToString(),
             {"content-type": "application/x-protobuf", **ACME},
         )
-        with urllib.request.urlopen(request, timeout=5, context=context) as response:
+        with urllib.request.urlopen(request, timeout=30, context=context) as response:
             assert response.status == 200
         import grpc
 
         credentials = grpc.ssl_channel_credentials(cert.read_bytes())
         with grpc.secure_channel(gateway.grpc, credentials) as channel:
             export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
-            assert export(traces().SerializeToString(), metadata=tuple(ACME.items()), timeout=5) == b""
+            assert export(traces().SerializeToString(), metadata=tuple(ACME.items()), timeout=30) == b""

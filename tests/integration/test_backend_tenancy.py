@@ -66,7 +66,7 @@ def test_jaeger_finds_a_trace_under_its_tenant_only_and_its_resource_whole(
         send_trace(app)
         app.flush()
     gateway.wait_delivered()
-    wait_until(lambda: bool(jaeger.traces(tenant, "cart")), f"the trace of {tenant}", 10)
+    wait_until(lambda: bool(jaeger.traces(tenant, "cart")), f"the trace of {tenant}")
     (trace,) = jaeger.traces(tenant, "cart")
     assert {span["operationName"] for span in trace["spans"]} == {"GET /cart", "SELECT items"}
     (process,) = trace["processes"].values()
@@ -93,5 +93,5 @@ def test_loki_push_names_the_tenant_in_the_header_that_the_backend_wants(
         assert send_http(gateway, request, signal="logs", headers=bearer(f"{tenant}-key")).code == "OK"
     gateway.wait_delivered()
     for tenant in ACCOUNTS:
-        wait_until(lambda tenant=tenant: bool(lines(tenant)), f"the line of {tenant}", 10)
+        wait_until(lambda tenant=tenant: bool(lines(tenant)), f"the line of {tenant}")
         assert lines(tenant) == [f"a line of {tenant}"]

@@ -56,7 +56,7 @@ def send(gateway: Gateway, tenant: str, body: str, **attributes: str) -> None:
 
 def entries(victoria_logs: VictoriaLogs, tenant: str, count: int = 1) -> list[Mapping[str, str]]:
     query = f'{{tenant="{tenant}"}} | sort by (_time, part)'
-    wait_until(lambda: len(victoria_logs.query(query)) >= count, f"{count} entries of {tenant}", 10)
+    wait_until(lambda: len(victoria_logs.query(query)) >= count, f"{count} entries of {tenant}")
     found = victoria_logs.query(query)
     assert len(found) == count, found
     return found

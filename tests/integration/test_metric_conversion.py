@@ -225,5 +225,5 @@ def test_exemplars_lead_to_the_same_traces_on_both_sides(sides: Sides) -> None:
     metrics = (counter("traced", total), histogram("traced_latency", latency))
     assert sides.send(stamped([of({}, *metrics)], now_ms).SerializeToString())
     sides.gateway.wait_delivered()
-    wait_until(lambda: len(exemplars(sides.behind_gateway)) == 6, "the exemplars to arrive", 10)
+    wait_until(lambda: len(exemplars(sides.behind_gateway)) == 6, "the exemplars to arrive")
     assert exemplars(sides.behind_gateway) == exemplars(sides.oracle)

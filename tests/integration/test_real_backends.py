@@ -81,7 +81,7 @@ def test_metrics_answer_promql_with_their_values_and_labels(
     labels = f'job="shop/{service}", instance="{service}-0", tenant="{tenant}"'
 
     def value(promql: str) -> float:
-        wait_until(lambda: bool(prometheus.query(promql)), promql, 10)
+        wait_until(lambda: bool(prometheus.query(promql)), promql)
         return float(prometheus.query(promql)[0]["value"][1])
 
     assert value(f'shop_orders_total{{{labels}, order_kind="new", route="/orders/new"}}') == 7
@@ -114,7 +114,7 @@ def test_log_lines_come_back_with_their_stream_labels_and_metadata(
         app.flush()
     spine.wait_delivered()
     query = f'{{tenant="{tenant}",service="{service}"}}'
-    wait_until(lambda: bool(victoria_logs.query(query)), f"the log line of {service}", 10)
+    wait_until(lambda: bool(victoria_logs.query(query)), f"the log line of {service}")
     (entry,) = victoria_logs.query(query)
     assert entry["_msg"] == "charged [email] on card [credit_card]"
     assert entry["_stream"] == f'{{instance="{service}-0",region="eu",service="{service}",tenant="{tenant}"}}'
@@ -136,7 +136,7 @@ def test_a_trace_comes_back_with_its_spans_and_parent_links(
         send_trace(app)
         app.flush()
     spine.wait_delivered()
-    wait_until(lambda: bool(jaeger.traces(service)), f"the trace of {service}", 10)
+    wait_until(lambda: bool(jaeger.traces(service)), f"the trace of {service}")
     (trace,) = jaeger.traces(service)
     spans = {span["operationName"]: span for span in trace["spans"]}
     assert set(spans) == {"GET /cart", "SELECT items"}

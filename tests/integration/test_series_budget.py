@@ -157,7 +157,7 @@ def test_log_lines_over_the_budget_of_streams_are_kept_in_one_stream(
         assert gateway.total("gateway_overflow_log_entries_total", tenant="acme") == 6
         assert gateway.unaccounted() == 0
     overflow = '{otel_overflow="true"}'
-    wait_until(lambda: len(victoria_logs.query(overflow)) == 6, "the overflow stream", 10)
+    wait_until(lambda: len(victoria_logs.query(overflow)) == 6, "the overflow stream")
     lines = victoria_logs.query(overflow)
     assert {line["_stream"] for line in lines} == {'{otel_overflow="true",tenant="acme"}'}
     assert {line["service"] for line in lines} == {"job2", "job3", "job4"}, "what would have been a label is kept"

@@ -40,5 +40,5 @@ def test_prometheus_takes_every_sample_of_every_series(tmp_path: Path, prometheu
         assert gateway.unaccounted() == 0
     assert delivered >= SERIES * TURNS
     counted = f'count_over_time(sharded_total{{job=~"sharded-.*"}}[{2 * TURNS}s])'
-    wait_until(lambda: len(prometheus.query(counted)) == SERIES, "all series", 10)
+    wait_until(lambda: len(prometheus.query(counted)) == SERIES, "all series")
     assert {int(found["value"][1]) for found in prometheus.query(counted)} == {TURNS}

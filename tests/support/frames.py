@@ -89,6 +89,14 @@ class RawHttp2:
                 return None
             self._buffer += data
 
+    def pinged(self) -> bool:
+        """Wait until the gateway has read all that was sent; False if the connection closes without."""
+        self.send(frame(PING, 0, 0, b"are here"))
+        while (received := self.until(PING)) is not None:
+            if received.flags & ACK:
+                return True
+        return False
+
     def until(self, kind: int) -> Frame | None:
         """The next frame of this kind; None if the connection closes without."""
         while (received := self.receive()) is not None:

@@ -81,7 +81,7 @@ async def test_the_next_attempt_waits_as_long_as_the_backend_said(tmp_path: Path
     async with scripted((429, {"Retry-After": "0.4"}), 204) as backend:
         started = time.monotonic()
         await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
-        assert 0.4 <= time.monotonic() - started < 2
+        assert 0.4 <= time.monotonic() - started < 5
         assert backend.bodies == [b"\x01\x00x"] * 2
 
 
@@ -94,7 +94,7 @@ async def test_an_absurd_pause_does_not_stall_a_lane(
     async with scripted((503, {"Retry-After": absurd}), 204) as backend:
         started = time.monotonic()
         await deliver(config(tmp_path, backend.url), [Batch(1, b"x")], ends=lambda counters: counters.delivered == 10)
-        assert 0.3 <= time.monotonic() - started < 2
+        assert 0.3 <= time.monotonic() - started < 5
 
 
 async def test_a_lane_whose_courier_failed_goes_on_although_nothing_more_comes(

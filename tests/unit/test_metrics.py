@@ -29,7 +29,7 @@ def test_promtool_finds_nothing_and_every_metric_is_documented(gateway: Gateway)
     request = urllib.request.Request(
         f"{gateway.admin_url}/_metrics", headers={"authorization": f"Bearer {ADMIN_TOKEN}"}
     )
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         page = response.read()
     checked = subprocess.run([binary("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
     complaints = [line for line in (checked.stdout + checked.stderr).decode().splitlines() if "gateway_" in line]

@@ -85,7 +85,7 @@ async def test_whatever_comes_is_an_outcome_within_the_timeout(kind: str, odd: s
     async with raw(talk) as backend:
         outcome, seconds = await outcome_of(backend.url, kind)
         assert outcome == expected, outcome.detail
-        assert seconds < 1.5, "the timeout is 0.5 s"
+        assert seconds < 3, "the timeout is 0.5 s"
         assert backend.connections == 1, "a sender makes one attempt"
 
 
@@ -199,7 +199,7 @@ async def test_the_timeout_is_also_of_connecting(settings: dict[str, Any], reaso
             outcome, seconds = await outcome_of(f"http://127.0.0.1:{address[1]}", "otlp", **settings)
     assert isinstance(outcome, Retry)
     assert outcome.reason.startswith(reason)
-    assert seconds < 1.5, "the timeout is 0.5 s"
+    assert seconds < 3, "the timeout is 0.5 s"
 
 
 async def test_a_machine_without_a_thread_left_sends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

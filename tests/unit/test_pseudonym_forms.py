@@ -105,7 +105,9 @@ def test_the_value_of_a_sensitive_key_is_hashed_as_it_is(engine: Engine, config:
     assert shown(config, value, "--form", "text")[0] == masked(engine, value, "secret")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     address=st.ip_addresses() | st.integers(0, 2**32 - 1).map(lambda low: IPv6Address(0xFFFF << 32 | low)),
     exploded=st.booleans(),

@@ -119,7 +119,7 @@ def derived(key: bytes, tenant: str) -> bytes:
     return bytes(derive(bytearray(key), tenant))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

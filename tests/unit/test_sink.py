@@ -45,7 +45,7 @@ async def post(sink: Sink, path: str, body: bytes, headers: dict[str, str]) -> t
     def send() -> tuple[int, dict[str, str]]:
         request = urllib.request.Request(sink.http_url + path, body, headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, dict(answer.headers)
         except urllib.error.HTTPError as error:
             error.close()
@@ -230,10 +230,10 @@ async def test_otlp_over_grpc_is_decoded(signal: str) -> None:
     async with running_sink() as sink, grpc.aio.insecure_channel(f"127.0.0.1:{sink.grpc_port}") as channel:
         export = channel.unary_unary(METHODS[signal])
         payload = BUILDERS[signal](3).SerializeToString()
-        assert await export(payload, metadata=(("x-scope-orgid", "globex"),), timeout=5) == b""
+        assert await export(payload, metadata=(("x-scope-orgid", "globex"),), timeout=30) == b""
         assert sink.received.counts == {(OTLP[signal][1], "globex"): 3}
         with pytest.raises(grpc.aio.AioRpcError):
-            await export(b"\xff", timeout=5)
+            await export(b"\xff", timeout=30)
 
 
 VIOLATIONS = {
@@ -323,8 +323,8 @@ def test_what_arrives_is_shown_and_stored_at_once_and_survives_kill_9(tmp_path: 
         process.wait_ready(lambda: f"receiving on http://127.0.0.1:{port}" in process.output())
         body = logs(body="hello", tenant="acme").SerializeToString()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/logs", body, PROTOBUF)
-        urllib.request.urlopen(request, timeout=5).close()
-        wait_until(lambda: "acme         log       INFO hello" in process.output(), "the line", 5)
+        urllib.request.urlopen(request, timeout=30).close()
+        wait_until(lambda: "acme         log       INFO hello" in process.output(), "the line")
     finally:
         process.kill()
     stored = json.loads(store.read_text())

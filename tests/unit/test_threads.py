@@ -38,5 +38,5 @@ def test_what_was_done_is_let_go() -> None:
     gone = weakref.ref(payload)
     thread.post(lambda payload=payload: None)
     del payload
-    wait_until(lambda: gone() is None, "what was done to be let go, with nothing done after it", 5.0)
+    wait_until(lambda: gone() is None, "what was done to be let go, with nothing done after it")
     thread.shutdown()

@@ -240,7 +240,7 @@ def test_streams_that_are_reset_at_once_end_the_connection(gateway: Gateway) -> 
 
 
 def test_a_client_that_gives_up_its_requests_is_shown_the_door(gateway: Gateway) -> None:
-    """The slow form of the same: each request has begun before it is reset, or the transport itself counts it as a flood."""
+    """The slow form of the same: each request has begun before it is reset, so that the transport counts no flood."""
     before = closed(gateway, "abandoned_requests", "grpc")
     abandoned = gateway.total("gateway_abandoned_requests_total", protocol="grpc")
     with RawHttp2(gateway.grpc) as http2:

@@ -2,19 +2,13 @@
 
 from typing import Any
 
-import aiohttp
-from pydantic import TypeAdapter
-
-from gateway.config.destinations import Destination
-from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.outcome import Delivered, Outcome
 from gateway.types import Lane, Signal
+from tests.support.sender import opened
 
 
 async def answer(signal: Signal, body: bytes, **settings: Any) -> Outcome:
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
+    async with opened(settings) as sender:
         outcome = await sender.send(Lane("acme", "backend", signal), [body])
-        await sender.close()
-        assert isinstance(outcome, Delivered) or outcome.detail, "the backend said why"
-        return outcome
+    assert isinstance(outcome, Delivered) or outcome.detail, "the backend said why"
+    return outcome

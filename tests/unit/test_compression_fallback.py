@@ -4,17 +4,14 @@ import asyncio
 from itertools import pairwise
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
-from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
-from gateway.config.destinations import Destination
-from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused
 from gateway.types import Lane, Signal
 from tests.support.scripted import scripted, scripted_grpc
+from tests.support.sender import opened
 
 CASES: list[tuple[str, list[Any], list[Outcome], list[str]]] = [
     ("zstd", [], [Delivered()] * 2, ["zstd", "zstd"]),
@@ -36,9 +33,8 @@ CASES: list[tuple[str, list[Any], list[Outcome], list[str]]] = [
 async def test_an_unknown_compression_is_replaced_by_a_simpler_one_that_is_remembered(
     configured: str, answers: list[Any], outcomes: list[Outcome], encodings: list[str]
 ) -> None:
-    async with scripted(*answers, decompress=False) as backend, aiohttp.ClientSession() as session:
-        settings = {"type": "otlp", "protocol": "http", "endpoint": backend.url, "compression": configured}
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
+    settings = {"type": "otlp", "protocol": "http", "compression": configured}
+    async with scripted(*answers, decompress=False) as backend, opened({**settings, "endpoint": backend.url}) as sender:
         with capture_logs() as logs:
             lane = Lane("acme", "backend", Signal.TRACES)
             found = [await sender.send(lane, [b"something"]) for _ in outcomes]
@@ -49,9 +45,11 @@ async def test_an_unknown_compression_is_replaced_by_a_simpler_one_that_is_remem
 
 
 async def test_requests_that_are_under_way_together_step_down_together() -> None:
-    async with scripted(415, 415, 415, decompress=False) as backend, aiohttp.ClientSession() as session:
-        settings = {"type": "otlp", "protocol": "http", "endpoint": backend.url, "compression": "zstd"}
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
+    settings = {"type": "otlp", "protocol": "http", "compression": "zstd"}
+    async with (
+        scripted(415, 415, 415, decompress=False) as backend,
+        opened({**settings, "endpoint": backend.url}) as sender,
+    ):
         lane = Lane("acme", "backend", Signal.TRACES)
         found = await asyncio.gather(*(sender.send(lane, [b"something"]) for _ in range(3)))
     assert found == [Delivered()] * 3
@@ -71,13 +69,11 @@ UNKNOWN = [
 async def test_over_grpc_a_backend_that_does_not_know_gzip_gets_none(answer: Any) -> None:
     answer = (*answer[:2], answer[2] + " said Bearer hush-hush")
     other = (grpc.StatusCode.UNIMPLEMENTED, b"", "unknown service")
-    async with scripted_grpc(answer, b"", other) as backend, aiohttp.ClientSession() as session:
-        settings = {"type": "otlp", "endpoint": backend.url, "compression": "gzip", "bearer_token": "hush-hush"}
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
+    settings = {"type": "otlp", "compression": "gzip", "bearer_token": "hush-hush"}
+    async with scripted_grpc(answer, b"", other) as backend, opened({**settings, "endpoint": backend.url}) as sender:
         lane = Lane("acme", "backend", Signal.TRACES)
         with capture_logs() as logs:
             found = [await sender.send(lane, [b"something"]) for _ in range(2)]
-        await sender.close()
     assert found == [Delivered(), Held("grpc_unimplemented")]
     assert (len(backend.bodies), len(logs)) == (3, 1)
     assert "hush" not in str(logs)

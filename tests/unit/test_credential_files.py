@@ -1,23 +1,20 @@
 """Credentials in files: read again when they change, and waited for when they are not there."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import grpc
 import pytest
-from pydantic import TypeAdapter
 
-from gateway.config.destinations import Destination
 from gateway.delivery.senders import watched
-from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.destinations import Sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome
 from gateway.delivery.senders.watched import Watched
 from gateway.types import Lane, Signal
 from tests.support.scripted import Backend, scripted, scripted_grpc
+from tests.support.sender import opened
 
 PROTOCOLS = {"http": scripted, "grpc": scripted_grpc}
 
@@ -27,15 +24,8 @@ def looked_at_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched, "LOOK_INTERVAL_S", 0.0)
 
 
-@asynccontextmanager
-async def opened(backend: Backend, protocol: str, **settings: Any) -> AsyncIterator[Sender]:
-    async with aiohttp.ClientSession() as session:
-        config = {"type": "otlp", "endpoint": backend.url, "protocol": protocol, "timeout": "2s", **settings}
-        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
-        try:
-            yield sender
-        finally:
-            await sender.close()
+def sender_to(backend: Backend, protocol: str, **settings: Any) -> AbstractAsyncContextManager[Sender]:
+    return opened({"type": "otlp", "endpoint": backend.url, "protocol": protocol, "timeout": "2s", **settings})
 
 
 async def send(sender: Sender) -> Outcome:
@@ -46,7 +36,7 @@ async def send(sender: Sender) -> Outcome:
 async def test_a_token_that_is_replaced_is_used_from_the_next_request_on(tmp_path: Path, protocol: str) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
-    async with PROTOCOLS[protocol]() as backend, opened(backend, protocol, bearer_token_file=file) as sender:
+    async with PROTOCOLS[protocol]() as backend, sender_to(backend, protocol, bearer_token_file=file) as sender:
         assert await send(sender) == Delivered()
         (tmp_path / "new").write_text("second")
         (tmp_path / "new").replace(file)
@@ -70,7 +60,7 @@ async def test_a_token_that_is_refused_is_looked_for_at_once(
     refused = REFUSED[protocol]
     async with (
         PROTOCOLS[protocol](refused, b"" if protocol == "grpc" else 204, refused) as backend,
-        opened(backend, protocol, bearer_token_file=file) as sender,
+        sender_to(backend, protocol, bearer_token_file=file) as sender,
     ):
         file.write_text("second")
         assert await send(sender) == Delivered()
@@ -86,7 +76,7 @@ async def test_a_secret_that_a_container_swaps_by_its_symlink_is_seen(tmp_path: 
         os.utime(tmp_path / version / "token", (1, 1))
     data = tmp_path / "data"
     data.symlink_to("one")
-    async with scripted() as backend, opened(backend, "http", bearer_token_file=data / "token") as sender:
+    async with scripted() as backend, sender_to(backend, "http", bearer_token_file=data / "token") as sender:
         await send(sender)
         (tmp_path / "swap").symlink_to("two")
         (tmp_path / "swap").replace(data)
@@ -106,7 +96,7 @@ async def test_without_a_token_nothing_is_sent_until_there_is_one(
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
-    async with PROTOCOLS[protocol]() as backend, opened(backend, protocol, bearer_token_file=file) as sender:
+    async with PROTOCOLS[protocol]() as backend, sender_to(backend, protocol, bearer_token_file=file) as sender:
         outcome = await send(sender)
         assert outcome == Held("no_credential")
         assert why in outcome.detail
@@ -120,7 +110,7 @@ async def test_a_password_is_read_from_its_file(tmp_path: Path, protocol: str) -
     file = tmp_path / "password"
     file.write_text("pä:ss\n")
     user = {"username": "me", "password_file": file}
-    async with PROTOCOLS[protocol]() as backend, opened(backend, protocol, basic_auth=user) as sender:
+    async with PROTOCOLS[protocol]() as backend, sender_to(backend, protocol, basic_auth=user) as sender:
         assert await send(sender) == Delivered()
     assert backend.headers[0]["authorization"] == "Basic bWU6cMOkOnNz"
 

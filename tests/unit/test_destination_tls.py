@@ -2,25 +2,22 @@
 
 import shutil
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
-from gateway.config.destinations import Destination
 from gateway.config.tls import ClientTls, ServerTls
 from gateway.delivery.senders import watched
-from gateway.delivery.senders.destinations import Sender, open_sender
+from gateway.delivery.senders.destinations import Sender
 from gateway.delivery.senders.outcome import Delivered, Outcome, Retry
 from gateway.delivery.senders.tls import client_context
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority, Certificate
 from tests.support.scripted import Backend, scripted, scripted_grpc
+from tests.support.sender import opened
 
 PROTOCOLS = {"http": scripted, "grpc": scripted_grpc}
 
@@ -30,15 +27,8 @@ def looked_at_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watched, "LOOK_INTERVAL_S", 0.0)
 
 
-@asynccontextmanager
-async def opened(backend: Backend, protocol: str, tls: dict[str, Any]) -> AsyncIterator[Sender]:
-    config = {"type": "otlp", "endpoint": backend.url, "protocol": protocol, "timeout": "2s", "tls": tls}
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
-        try:
-            yield sender
-        finally:
-            await sender.close()
+def sender_to(backend: Backend, protocol: str, tls: dict[str, Any]) -> AbstractAsyncContextManager[Sender]:
+    return opened({"type": "otlp", "endpoint": backend.url, "protocol": protocol, "timeout": "2s", "tls": tls})
 
 
 async def send(sender: Sender) -> Outcome:
@@ -65,7 +55,7 @@ async def test_a_client_certificate_that_is_replaced_is_shown_by_new_connections
     pair = put(stranger.issue("old"), folder)
     async with (
         PROTOCOLS[protocol](tls=backend_tls) as backend,
-        opened(backend, protocol, {"ca_file": authority.file, **pair}) as sender,
+        sender_to(backend, protocol, {"ca_file": authority.file, **pair}) as sender,
     ):
         assert isinstance(await send(sender), Retry), "the backend does not know who signed it"
         put(authority.issue("new"), folder)
@@ -86,7 +76,7 @@ async def test_a_ca_that_is_replaced_is_believed_by_new_connections(tmp_path: Pa
     tls = {"ca_file": ca_file, "cert_file": shown.cert_file, "key_file": shown.key_file}
     async with (
         PROTOCOLS[protocol](tls=server_tls(authority.issue("backend"), authority)) as backend,
-        opened(backend, protocol, tls) as sender,
+        sender_to(backend, protocol, tls) as sender,
     ):
         assert isinstance(await send(sender), Retry)
         shutil.copy(authority.file, ca_file)
@@ -102,9 +92,9 @@ async def test_a_certificate_may_bear_another_name_than_the_url(tmp_path: Path, 
     served = authority.issue("backend", dns_names=["backend.example"])
     tls = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
     async with PROTOCOLS[protocol](tls=server_tls(served, authority)) as backend:
-        async with opened(backend, protocol, {**tls, "server_name": "backend.example"}) as sender:
+        async with sender_to(backend, protocol, {**tls, "server_name": "backend.example"}) as sender:
             assert await send(sender) == Delivered()
-        async with opened(backend, protocol, {**tls, "server_name": "other.example"}) as sender:
+        async with sender_to(backend, protocol, {**tls, "server_name": "other.example"}) as sender:
             assert isinstance(await send(sender), Retry)
 
 
@@ -115,7 +105,7 @@ async def test_files_that_cannot_be_used_are_an_error_when_a_destination_is_open
     (tmp_path / "a").write_text("nothing")
     for tls in ({"ca_file": tmp_path / "no"}, {"cert_file": tmp_path / "a", "key_file": tmp_path / "a"}):
         with pytest.raises((OSError, ValueError)):
-            async with opened(Backend(url="https://127.0.0.1:1"), protocol, tls):
+            async with sender_to(Backend(url="https://127.0.0.1:1"), protocol, tls):
                 pass
 
 
@@ -124,10 +114,10 @@ async def test_over_grpc_the_cas_of_the_machine_are_believed(tmp_path: Path, mon
     shown = authority.issue("gateway")
     tls = {"cert_file": shown.cert_file, "key_file": shown.key_file}
     async with scripted_grpc(tls=server_tls(authority.issue("backend"), authority)) as backend:
-        async with opened(backend, "grpc", tls) as sender:
+        async with sender_to(backend, "grpc", tls) as sender:
             assert isinstance(await send(sender), Retry)
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-        async with opened(backend, "grpc", tls) as sender:
+        async with sender_to(backend, "grpc", tls) as sender:
             assert await send(sender) == Delivered()
 
 
@@ -137,7 +127,7 @@ async def test_over_tls_too_requests_one_after_another_use_one_connection(tmp_pa
     tls = {"ca_file": authority.file, "cert_file": shown.cert_file, "key_file": shown.key_file}
     async with (
         scripted(tls=server_tls(authority.issue("backend"), authority)) as backend,
-        opened(backend, "http", tls) as sender,
+        sender_to(backend, "http", tls) as sender,
     ):
         assert [await send(sender) for _ in range(5)] == [Delivered()] * 5
         assert len(backend.peers) == 1

@@ -10,18 +10,16 @@ import aiohttp
 import grpc
 import pytest
 from aiohttp import web
-from pydantic import TypeAdapter
 from structlog.testing import capture_logs
 
 from gateway.config.credentials import OAuth2
-from gateway.config.destinations import Destination
 from gateway.delivery.senders.credentials.credential import NoCredentialError
 from gateway.delivery.senders.credentials.oauth2 import ClientCredentials
-from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Retry
 from gateway.types import Lane, Signal
 from tests.support.ports import free_port
 from tests.support.scripted import Backend, raw, saying, scripted, scripted_grpc
+from tests.support.sender import opened
 from tests.support.token_server import TokenServer, error, token_server
 
 PROTOCOLS = {"http": scripted, "grpc": scripted_grpc}
@@ -212,12 +210,9 @@ def settings(server: TokenServer) -> dict[str, Any]:
 
 async def outcomes(backend: Backend, protocol: str, server: TokenServer, times: int) -> list[Outcome]:
     config = {"type": "otlp", "endpoint": backend.url, "protocol": protocol, "oauth2": settings(server)}
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
+    async with opened(config) as sender:
         lane = Lane("acme", "backend", Signal.TRACES)
-        found = [await sender.send(lane, [b"something"]) for _ in range(times)]
-        await sender.close()
-        return found
+        return [await sender.send(lane, [b"something"]) for _ in range(times)]
 
 
 def shown(backend: Backend) -> list[str]:

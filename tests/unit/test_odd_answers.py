@@ -10,22 +10,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import aiohttp
 import grpc
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from gateway.config.destinations import Destination
 from gateway.delivery.senders import loki, otlp_grpc, otlp_http, remote_write
 from gateway.delivery.senders.answer import HttpAnswer
-from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.detail import MAX_CHARACTERS, fit_for_log
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry
 from gateway.types import Lane, Signal
 from tests.support.scripted import Talk, raw, saying, saying_for_ever, scripted, scripted_grpc
+from tests.support.sender import opened
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
 GONE = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n"
@@ -40,14 +37,10 @@ KINDS = {
 async def outcome_of(url: str, kind: str, **settings: Any) -> tuple[Outcome, float]:
     """What `kind` makes of the backend, and the seconds that it took."""
     fixed, where, signal = KINDS[kind]
-    config = TypeAdapter(Destination).validate_python({**fixed, where: url, "timeout": "500ms", **settings})
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(config, session)
+    async with opened({**fixed, where: url, "timeout": "500ms", **settings}) as sender:
         started = time.monotonic()
         outcome = await sender.send(Lane("acme", "backend", signal), [b"something"])
-        seconds = time.monotonic() - started
-        await sender.close()
-        return outcome, seconds
+        return outcome, time.monotonic() - started
 
 
 ODD: dict[str, tuple[Talk, Outcome]] = {
@@ -122,9 +115,8 @@ async def test_a_backend_that_answers_and_never_reads_holds_no_connection_and_no
         await asyncio.sleep(60)
 
     body = os.urandom(8 << 20)
-    async with raw(talk) as backend, aiohttp.ClientSession() as session:
-        config = {"type": "otlp", "protocol": "http", "endpoint": backend.url, "timeout": "500ms"}
-        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
+    config = {"type": "otlp", "protocol": "http", "timeout": "500ms"}
+    async with raw(talk) as backend, opened({**config, "endpoint": backend.url}) as sender:
         for _ in range(5):
             assert await sender.send(Lane("acme", "backend", Signal.TRACES), [body]) == Retry("http_503")
         await asyncio.sleep(0.1)
@@ -179,9 +171,7 @@ def test_a_secret_is_hidden_though_the_answer_breaks_off_in_it_or_the_line_is_cu
 async def test_requests_one_after_another_use_one_connection(kind: str) -> None:
     answers = [204, 500, (429, {}, b"slow down"), (400, {}, b"x" * 1000), 401, 302] * 5
     fixed, where, signal = KINDS[kind]
-    async with scripted(*answers) as backend, aiohttp.ClientSession() as session:
-        config = TypeAdapter(Destination).validate_python({**fixed, where: backend.url})
-        sender = open_sender(config, session)
+    async with scripted(*answers) as backend, opened({**fixed, where: backend.url}) as sender:
         for _ in answers:
             await sender.send(Lane("acme", "backend", signal), [b"something"])
     assert len(backend.bodies) == len(answers)
@@ -206,10 +196,7 @@ async def test_a_machine_without_a_thread_left_sends_all_the_same(monkeypatch: p
     def none_left(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async with scripted() as backend, aiohttp.ClientSession() as session:
-        sender = open_sender(
-            TypeAdapter(Destination).validate_python({"type": "remote_write", "url": backend.url}), session
-        )
+    async with scripted() as backend, opened({"type": "remote_write", "url": backend.url}) as sender:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         monkeypatch.setattr(threading.Thread, "start", none_left)
         assert await sender.send(Lane("acme", "backend", Signal.METRICS), [os.urandom(200_000)]) == Delivered()

@@ -1,11 +1,8 @@
 """What every sender makes of every answer (docs/design.md §5), against backends that answer by a script."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import cramjam
 import grpc
 import pytest
@@ -15,17 +12,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
 )
-from pydantic import TypeAdapter
 
-from gateway.config.destinations import Destination
 from gateway.config.tls import ServerTls
-from gateway.delivery.senders.destinations import Sender, open_sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome, Refused, Retry, TooLarge
 from gateway.sink.proto import loki_push_pb2
 from gateway.types import Lane, Signal
 from tests.support.certificates import Authority
 from tests.support.ports import free_port
 from tests.support.scripted import DROPPED, SILENCE, Backend, scripted, scripted_grpc
+from tests.support.sender import opened
 
 # A push request with one stream, cut where no message ends.
 PARTS = [b"\x0a\x07som", b"thing"]
@@ -42,16 +37,6 @@ def retry_info(seconds: int = 0, nanos: int = 0) -> bytes:
     status.details.add().Pack(error_details_pb2.DebugInfo(detail="comes first"))
     status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=seconds, nanos=nanos)))
     return status.SerializeToString()
-
-
-@asynccontextmanager
-async def opened(settings: dict[str, Any]) -> AsyncIterator[Sender]:
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(settings), session)
-        try:
-            yield sender
-        finally:
-            await sender.close()
 
 
 async def answer_of(

@@ -5,16 +5,13 @@ import hmac
 import os
 from typing import Any
 
-import aiohttp
 import cramjam
 import pytest
-from pydantic import TypeAdapter
 
-from gateway.config.destinations import Destination
-from gateway.delivery.senders.destinations import open_sender
 from gateway.delivery.senders.outcome import Delivered, Held, Outcome
 from gateway.types import Lane, Signal
 from tests.support.scripted import Backend, scripted
+from tests.support.sender import opened
 
 ACCESS_KEY, SECRET_KEY = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
@@ -32,11 +29,8 @@ async def send(backend: Backend, parts: list[bytes], **settings: Any) -> Outcome
     sigv4 = {"region": "eu-west-1", **settings}
     url = backend.url + "?a=1&B=%2F"
     config = {"type": "remote_write", "url": url, "sigv4": sigv4, "tenant_header": "X-Scope-OrgID"}
-    async with aiohttp.ClientSession() as session:
-        sender = open_sender(TypeAdapter(Destination).validate_python(config), session)
-        outcome = await sender.send(Lane("acme", "backend", Signal.METRICS), parts)
-        await sender.close()
-        return outcome
+    async with opened(config) as sender:
+        return await sender.send(Lane("acme", "backend", Signal.METRICS), parts)
 
 
 def signature(headers: dict[str, str], body: bytes, path: str, query: str, service: str) -> str:
